@@ -1,0 +1,1 @@
+"""Helpers of the course Harmony in Practice: data, integration, scores and pictures."""

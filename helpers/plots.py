@@ -1,0 +1,223 @@
+"""The course's pictures: one style, colour-blind safe, each function returns the figure.
+
+Cells are drawn in random order, so that the batch drawn last does not hide the first.
+Colours: the *muted* scheme of Paul Tol (SRON/EPS/TN/09-002, 2021) and a grey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import anndata as ad
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLORS = [
+    "#332288",  # indigo
+    "#CC6677",  # rose
+    "#117733",  # green
+    "#DDCC77",  # sand
+    "#88CCEE",  # cyan
+    "#AA4499",  # purple
+    "#44AA99",  # teal
+    "#882255",  # wine
+    "#999933",  # olive
+]
+GREY = "#BBBBBB"
+UNNAMED = {"unassigned", "unknown", "nan"}  # drawn in grey
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults for the course: sizes, white ground, no frame on top."""
+    plt.rcParams.update(
+        {
+            "figure.dpi": 100,
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.prop_cycle": plt.cycler(color=COLORS),
+            "font.size": 10,
+            "axes.titlesize": 11,
+            "legend.frameon": False,
+            "image.cmap": "viridis",
+        }
+    )
+
+
+def palette(labels: pd.Series) -> dict[str, str]:
+    """One colour for each category, grey for cells without a name; colours repeat after nine."""
+    categories = labels.astype("category").cat.categories
+    named = [name for name in categories if str(name) not in UNNAMED]
+    colors = {name: COLORS[i % len(COLORS)] for i, name in enumerate(named)}
+    return {name: colors.get(name, GREY) for name in categories}
+
+
+def embedding(
+    adata: ad.AnnData,
+    color: str,
+    *,
+    basis: str = "X_umap",
+    title: str | None = None,
+    on_data: bool = False,
+) -> Figure:
+    """Draw the first two dimensions of an embedding, coloured by one variable.
+
+    Parameters
+    ----------
+    adata
+        Cells with ``obsm[basis]``, cells x at least 2.
+    color
+        A column of ``obs`` or a gene of ``var_names``.
+    basis
+        Which embedding to draw.
+    title
+        Above the panel; ``color`` by default.
+    on_data
+        Write the names of the categories on the cells, at their median position, as well as
+        in the legend, so that the picture can be read without colour.
+
+    Raises
+    ------
+    KeyError
+        There is no such embedding, column or gene.
+    """
+    fig, ax = plt.subplots(figsize=(5.5, 4))
+    _draw(ax, _coordinates(adata, basis), _values(adata, color), title or color, on_data)
+    return fig
+
+
+def before_after(
+    adata: ad.AnnData,
+    color: str | Sequence[str],
+    *,
+    before: str = "X_umap_before",
+    after: str = "X_umap",
+    titles: tuple[str, str] = ("before", "after Harmony"),
+    on_data: bool = False,
+) -> Figure:
+    """Draw two embeddings of the same cells side by side: same limits, same palette.
+
+    Parameters and errors as in :func:`embedding`; ``color`` may be a list, one row each.
+    """
+    colors = [color] if isinstance(color, str) else list(color)
+    left, right = _coordinates(adata, before), _coordinates(adata, after)
+    fig, axes = plt.subplots(
+        len(colors), 2, figsize=(9.5, 3.8 * len(colors)), sharex=True, sharey=True, squeeze=False
+    )
+    for row, name in zip(axes, colors, strict=True):
+        values = _values(adata, name)
+        _draw(row[0], left, values, f"{titles[0]}: {name}", on_data, legend=False)
+        _draw(row[1], right, values, f"{titles[1]}: {name}", on_data)
+    return fig
+
+
+def convergence(records: Mapping) -> Figure:
+    """Draw Harmony's objective by round, relative to its start.
+
+    Parameters
+    ----------
+    records
+        ``adata.uns["X_pca_harmony"]`` as :func:`helpers.integrate.harmonize` writes it, or a
+        dictionary of several such records by name.
+
+    Raises
+    ------
+    ValueError
+        A record holds no objective (scanpy's own Harmony returns none).
+    """
+    named = {"": records} if "backend" in records else dict(records)
+    fig, ax = plt.subplots(figsize=(5.5, 3.5))
+    for i, (name, record) in enumerate(named.items()):
+        if "objective" not in record:
+            raise ValueError(f"The record {name!r} holds no objective: use backend='harmonypy'.")
+        objective = np.asarray(record["objective"])
+        state = "converged" if record["converged"] else "not converged"
+        label = f"{name}: {state}" if name else state
+        ax.plot(objective / objective[0], marker="osD^v"[i % 5], ms=5, label=label)
+    ax.set(xlabel="round", ylabel="objective, relative to the start")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend()
+    return fig
+
+
+def scores(table: pd.DataFrame, better: Mapping[str, str] | None = None) -> Figure:
+    """Draw a table of scores: one panel per score, one row per embedding.
+
+    Parameters
+    ----------
+    table
+        Embeddings x scores, as :func:`helpers.metrics.score_table` returns it.
+    better
+        For a score, ``"higher"`` or ``"lower"``; written above its panel.
+    """
+    n_columns = min(4, table.shape[1])
+    n_rows = -(-table.shape[1] // n_columns)
+    height = 0.8 + 0.32 * len(table)
+    fig, axes = plt.subplots(
+        n_rows, n_columns, figsize=(2.6 * n_columns, height * n_rows), sharey=True, squeeze=False
+    )
+    position = np.arange(len(table))[::-1]
+    for ax, name in zip(axes.flat, table, strict=False):
+        ax.hlines(position, table[name].min(), table[name], color=GREY, lw=1)
+        ax.scatter(table[name], position, c=[COLORS[i % 9] for i in range(len(table))], zorder=2)
+        direction = f"\n{better[name]} is better" if better and name in better else ""
+        ax.set_title(f"{name}{direction}", fontsize=9)
+        ax.set_yticks(position, table.index)
+        ax.margins(x=0.15, y=0.15)
+    for ax in axes.flat[table.shape[1] :]:
+        ax.axis("off")
+    return fig
+
+
+def _coordinates(adata: ad.AnnData, basis: str) -> np.ndarray:
+    if basis not in adata.obsm:
+        raise KeyError(f"adata.obsm has no {basis!r}; it has: {', '.join(adata.obsm)}.")
+    return np.asarray(adata.obsm[basis])[:, :2]
+
+
+def _values(adata: ad.AnnData, color: str) -> pd.Series:
+    if color not in adata.obs and color not in adata.var_names:
+        raise KeyError(f"{color!r} is neither a column of adata.obs nor a gene of adata.")
+    values = adata.obs_vector(color)
+    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    return pd.Series(values) if numeric else pd.Series(adata.obs[color].astype("category").array)
+
+
+def _draw(
+    ax: Axes,
+    xy: np.ndarray,
+    values: pd.Series,
+    title: str,
+    on_data: bool,
+    legend: bool = True,
+) -> None:
+    """Scatter one panel, cells in a fixed random order."""
+    order = np.random.default_rng(0).permutation(len(xy))
+    size = np.clip(30_000 / max(len(xy), 1), 1, 20)
+    style = {"s": size, "linewidths": 0, "rasterized": True}
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        colors = palette(values)
+        points = values.iloc[order].map(colors).astype(object).to_numpy()
+        ax.scatter(*xy[order].T, c=points, **style)
+        if legend:
+            for name, color in colors.items():
+                ax.scatter([], [], c=color, s=25, label=str(name))
+            # One column would outgrow the panel when there are many clusters.
+            ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + len(colors) // 14)
+        if on_data:
+            outline = {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.7}
+            for name, rows in values.groupby(values, observed=True).indices.items():
+                if str(name) not in UNNAMED:
+                    middle = np.median(xy[rows], axis=0)
+                    ax.text(*middle, str(name), ha="center", va="center", fontsize=8, bbox=outline)
+    else:
+        points = ax.scatter(*xy[order].T, c=values.to_numpy()[order], **style)
+        if legend:
+            ax.figure.colorbar(points, ax=ax, shrink=0.7)
+    ax.set(title=title, xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)

