@@ -23,6 +23,8 @@ import pandas as pd
 import scanpy as sc
 from packaging.version import Version
 
+from helpers.design import Design
+
 MIN_CELLS = 30  # harmonypy makes one soft cluster per 30 cells
 BACKENDS = ("harmonypy", "scanpy")
 
@@ -37,6 +39,8 @@ def harmonize(
     theta: float | Sequence[float] | None = None,
     seed: int = 0,
     verbose: bool = False,
+    design: Design | None = None,
+    allow_confounded: bool = False,
     **kwargs,
 ) -> None:
     """Correct an embedding for one or several batch variables with Harmony, in place.
@@ -61,6 +65,11 @@ def harmonize(
         Seed of the clustering.
     verbose
         Let the backend report its progress.
+    design
+        What :func:`helpers.design.check` said of these cells. A variable of ``key`` that it
+        found fully confounded with biology is refused,
+    allow_confounded
+        unless this is true.
     **kwargs
         Passed to the backend, under the backend's own names.
 
@@ -77,7 +86,7 @@ def harmonize(
     ValueError
         Missing labels, one level only, (nearly) one level per cell, fewer than 30 cells, an
         embedding that is not a cells x PCs matrix of finite numbers, a ``theta`` of the wrong
-        length, or an unknown backend.
+        length, an unknown backend, or a fully confounded variable.
     ImportError
         The backend is not installed.
 
@@ -85,6 +94,12 @@ def harmonize(
     """
     keys = [key] if isinstance(key, str) else list(key)
     labels = _checked_labels(adata, keys)
+    if design is not None and not allow_confounded:
+        for first, second in design.confounded_with(keys):
+            raise ValueError(
+                f"obs[{first!r}] and obs[{second!r}] are fully confounded: correcting one removes "
+                "the other; pass allow_confounded=True if that is what you want."
+            )
     pcs = _checked_embedding(adata, basis)
     if theta is not None:
         theta = _checked_theta(theta, labels)
