@@ -1,0 +1,701 @@
+"""Scores of an integration: how mixed the batches are, and how far apart the cell types.
+
+Everywhere ``X`` is an embedding of shape (n_cells, n_dims), such as ``adata.obsm["X_pca"]``, and
+labels are one-dimensional of length n_cells (list, array, Series or Categorical; read in order,
+an index is ignored). Unusable input raises ``ValueError`` with one sentence: X not 2-D, not
+numeric or not finite; labels missing, of another length, all one level or one level per cell; too
+few cells. Neighbours and silhouettes are exact, so their time grows with n_cells squared; memory
+does not.
+
+scikit-learn and SciPy supply silhouette, ARI, NMI, neighbours and components. scib-metrics has
+most of these scores but brings JAX and more than 1 GB, so it only cross-checks these in a test.
+"""
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+import igraph
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import ArrayLike
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.stats import chi2
+from sklearn import config_context
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_samples
+from sklearn.neighbors import NearestNeighbors
+
+_BLOCK = 4096  # cells handled at a time
+
+_KORSUNSKY, _LUECKEN = "10.1038/s41592-019-0619-0", "10.1038/s41592-021-01336-8"
+_BUTTNER = "10.1038/s41592-018-0254-1"
+# fmt: off
+METRICS = (  # metric, measures, question, range, better, doi
+    ("iLISI", "mixing", "How many batches does a typical cell meet among its neighbours?",
+     "1 to number of batches", "higher", _KORSUNSKY),
+    ("iLISI scaled", "mixing", "The same, from 0 (one batch) to 1 (all batches equally).",
+     "0 to 1", "higher", _LUECKEN),
+    ("kBET", "mixing", "In what share of neighbourhoods are the batches as in the whole type?",
+     "0 to 1", "higher", _BUTTNER),
+    ("Silhouette batch", "mixing", "Within a cell type, do the batches overlap?",
+     "0 to 1", "higher", _LUECKEN),
+    ("PC regression", "mixing", "How much of the variance of the embedding does the batch explain?",
+     "0 to 1", "lower", _BUTTNER),
+    ("PCR comparison", "mixing", "What part of that share is gone, compared with the baseline?",
+     "0 to 1", "higher", _BUTTNER),
+    ("cLISI", "biology", "How many cell types does a typical cell meet among its neighbours?",
+     "1 to number of types", "lower", _KORSUNSKY),
+    ("cLISI scaled", "biology", "The same, from 0 (all types equally) to 1 (one type).",
+     "0 to 1", "higher", _LUECKEN),
+    ("Silhouette label", "biology", "Are cells nearer to their own type than to the next one?",
+     "0 to 1", "higher", "10.1016/0377-0427(87)90125-7"),
+    ("Graph connectivity", "biology", "Does each cell type hold together in the neighbour graph?",
+     "0 to 1", "higher", _LUECKEN),
+    ("NMI", "biology", "How much do clusters tell about the cell types?",
+     "0 to 1", "higher", "10.1088/1742-5468/2005/09/P09008"),
+    ("ARI", "biology", "Do clusters and cell types group the same pairs of cells?",
+     "-0.5 to 1 (0 is chance)", "higher", "10.1007/BF01908075"),
+)
+# fmt: on
+
+
+def metric_info() -> pd.DataFrame:
+    """METRICS as a table: one row per value of `score`, with question, range, direction, DOI."""
+    columns = ["metric", "measures", "question", "range", "better", "doi"]
+    return pd.DataFrame(METRICS, columns=columns).set_index("metric")
+
+
+# --- input and neighbours ---------------------------------------------------------------------
+
+
+class Neighbors(NamedTuple):
+    """Nearest other cells, nearest first: two (n_cells, n_neighbors) arrays."""
+
+    indices: np.ndarray
+    distances: np.ndarray  # Euclidean, in the units of X
+
+
+def _embedding(X: ArrayLike, at_least: int = 3) -> np.ndarray:
+    try:
+        X = np.asarray(X, dtype=np.float64)
+    except (TypeError, ValueError):
+        X = np.empty(0)
+    if X.ndim != 2 or X.shape[1] == 0:
+        raise ValueError("X must be a dense 2-D array of numbers, cells x dimensions.")
+    if len(X) < at_least:
+        raise ValueError(f"This score needs at least {at_least} cells; X has {len(X)}.")
+    if not np.isfinite(X).all():
+        raise ValueError("X holds NaN or infinite values; drop those cells or dimensions first.")
+    return X
+
+
+def _codes(labels: ArrayLike, n_cells: int, name: str, one_level: bool = False) -> np.ndarray:
+    """Labels as integers 0, 1, ... in order of appearance."""
+    name = getattr(labels, "name", None) or name
+    if getattr(labels, "ndim", 1) != 1:
+        raise ValueError(f"{name} must be one-dimensional, one value per cell.")
+    codes, levels = pd.factorize(pd.Series(labels))
+    if len(codes) != n_cells:
+        raise ValueError(f"{name} has {len(codes)} values for {n_cells} cells (rows of X).")
+    if missing := (codes < 0).sum():
+        raise ValueError(f"{name} is missing for {missing} of {n_cells} cells; name or drop them.")
+    if len(levels) < 2 and not one_level:
+        raise ValueError(f"{name} has fewer than two levels; this score compares levels.")
+    if len(levels) == n_cells and not one_level:
+        raise ValueError(f"{name} differs for every cell; were barcodes passed by mistake?")
+    return codes
+
+
+def _search(X: np.ndarray, k: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Yield rows, indices and distances of the k nearest other cells, block by block."""
+    X = X - X.mean(axis=0)  # the fast distances lose digits far from the origin
+    norm = np.linalg.norm(X, axis=1)
+    tree = NearestNeighbors().fit(X)
+    for start in range(0, len(X), _BLOCK):
+        cells = np.arange(start, min(start + _BLOCK, len(X)))
+        distances, indices = tree.kneighbors(X[cells], n_neighbors=k + 1)
+        itself = indices == cells[:, None]  # not always the first: cells may be duplicated
+        itself[~itself.any(axis=1), -1] = True  # hidden by more than k duplicates
+        indices, distances = (a[~itself].reshape(-1, k) for a in (indices, distances))
+        # They also lose digits between near-identical cells: recompute those few.
+        row, column = np.nonzero(distances < 0.01 * norm[cells, None])
+        gap = X[cells[row]] - X[indices[row, column]]
+        distances[row, column] = np.linalg.norm(gap, axis=1)
+        yield slice(start, start + len(cells)), indices, distances
+
+
+def nearest_neighbors(X: ArrayLike, n_neighbors: int = 90) -> Neighbors:
+    """Find the exact nearest other cells once, to share between scores.
+
+    Parameters
+    ----------
+    X : (n_cells, n_dims) embedding.
+    n_neighbors : per cell, without the cell itself; at most n_cells - 1 are returned.
+
+    Returns
+    -------
+    Neighbors, 12 bytes per cell and neighbour; ties at the edge are broken arbitrarily.
+
+    Raises
+    ------
+    ValueError : unusable X, or n_neighbors below 1.
+    """
+    X = _embedding(X)
+    if n_neighbors < 1:
+        raise ValueError("A neighbourhood must hold at least one other cell.")
+    shape = (len(X), min(int(n_neighbors), len(X) - 1))
+    found = Neighbors(np.empty(shape, np.int32), np.empty(shape))
+    for rows, indices, distances in _search(X, shape[1]):
+        found.indices[rows], found.distances[rows] = indices, distances
+    return found
+
+
+def _shared(neighbors: Neighbors | None, X: np.ndarray, k: int) -> Neighbors:
+    if neighbors is None or k < 1:
+        return nearest_neighbors(X, k)
+    shape = neighbors.indices.shape
+    if shape[0] != len(X) or shape[1] < k:
+        raise ValueError(f"neighbors has shape {shape}; this score needs ({len(X)}, {k}) or more.")
+    return Neighbors(neighbors.indices[:, :k], neighbors.distances[:, :k])
+
+
+def _graph(neighbors: Neighbors) -> csr_matrix:
+    n, k = neighbors.indices.shape
+    starts = np.arange(0, n * k + 1, k)
+    return csr_matrix((np.ones(n * k), neighbors.indices.ravel(), starts), shape=(n, n))
+
+
+def _count(codes: np.ndarray, n_levels: int, weights: np.ndarray | None = None) -> np.ndarray:
+    """(Weighted) count of each level in each row: (rows, columns) to (rows, n_levels)."""
+    flat = codes + n_levels * np.arange(len(codes))[:, None]
+    weights = None if weights is None else weights.ravel()
+    counts = np.bincount(flat.ravel(), weights, minlength=len(codes) * n_levels)
+    return counts.reshape(-1, n_levels)
+
+
+# --- LISI -------------------------------------------------------------------------------------
+
+
+def _weights(distances: np.ndarray, perplexity: float) -> np.ndarray:
+    """Weights exp(-beta d), rows summing to 1, with beta bisected to the perplexity asked for."""
+    # Subtracting the nearest distance changes no weight, and an outlier does not underflow.
+    d = distances - distances.min(axis=1, keepdims=True)
+    weights = np.empty_like(d)
+    todo = np.arange(len(d))
+    beta, low, high = np.ones(len(d)), np.full(len(d), -np.inf), np.full(len(d), np.inf)
+    for _ in range(50):
+        w = np.exp(-beta[:, None] * d)
+        total = w.sum(axis=1)
+        excess = np.log(total) + beta * np.einsum("ij,ij->i", d, w) / total - np.log(perplexity)
+        weights[todo] = w / total[:, None]
+        unmet = np.abs(excess) >= 1e-5  # the published tolerance
+        if not unmet.any():
+            break
+        todo, d, beta, low, high = (a[unmet] for a in (todo, d, beta, low, high))
+        flat = excess[unmet] > 0  # too many neighbours count: raise beta
+        low, high = np.where(flat, beta, low), np.where(flat, high, beta)
+        middle = (low + high) / 2
+        beta = np.where(np.isfinite(middle), middle, np.where(flat, beta * 2, beta / 2))
+    return weights
+
+
+def lisi(
+    X: ArrayLike,
+    labels: ArrayLike | pd.DataFrame,
+    *,
+    perplexity: float = 30,
+    neighbors: Neighbors | None = None,
+) -> np.ndarray:
+    """Local Inverse Simpson's Index: the effective number of levels around each cell.
+
+    Of batches it measures mixing (iLISI, higher is better), of cell types separation (cLISI, lower
+    is better). Range 1 to the number of levels. Full mixing stays a little below that number, by
+    chance (about 1.9 of 2), and further below it with batches of unequal size.
+    The 3 x perplexity = 90 nearest other cells are weighted by distance to a perplexity of 30,
+    as in harmonypy 2. R's lisi and harmonypy 0 count the cell itself among the 90, so they use
+    89. With 90 cells or fewer, all others are used.
+
+    Parameters
+    ----------
+    X : (n_cells, n_dims) embedding.
+    labels : (n_cells,), or a DataFrame with a column per kind of label, which share one search.
+    perplexity : effective number of neighbours.
+    neighbors : from `nearest_neighbors`, at least 3 x perplexity; searched if None.
+
+    Returns
+    -------
+    (n_cells,) array, or (n_cells, n_columns) for a DataFrame.
+
+    Raises
+    ------
+    ValueError : unusable input, or fewer than perplexity + 2 cells.
+
+    References
+    ----------
+    Korsunsky et al. 2019, doi:10.1038/s41592-019-0619-0
+    """
+    if not 1 < perplexity < np.inf:
+        raise ValueError(f"perplexity must be a number above 1, not {perplexity}.")
+    X = _embedding(X, at_least=int(perplexity) + 2)
+    table = labels if isinstance(labels, pd.DataFrame) else {"labels": labels}
+    codes = [_codes(column, len(X), name) for name, column in table.items()]
+    k = min(int(3 * perplexity), len(X) - 1)
+    if neighbors is None:
+        blocks = _search(X, k)
+    else:
+        found = _shared(neighbors, X, k)
+        rows = (slice(start, start + _BLOCK) for start in range(0, len(X), _BLOCK))
+        blocks = ((r, found.indices[r], found.distances[r]) for r in rows)
+    values = np.empty((len(X), len(codes)))
+    for rows, indices, distances in blocks:
+        weights = _weights(distances, perplexity)
+        for column, code in enumerate(codes):
+            share = _count(code[indices], code.max() + 1, weights)
+            values[rows, column] = 1 / (share**2).sum(axis=1)
+    return values if isinstance(labels, pd.DataFrame) else values[:, 0]
+
+
+# --- the other scores -------------------------------------------------------------------------
+
+
+def _silhouettes(X: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    with config_context(working_memory=128):  # MB, where scikit-learn takes 1 GB
+        return silhouette_samples(X, codes)
+
+
+def silhouette_label(X: ArrayLike, labels: ArrayLike) -> float:
+    """Average silhouette width of the cell types, rescaled by (s + 1) / 2 as in scIB.
+
+    Range 0 to 1, higher is better: 1 compact types far apart, 0.5 overlapping, 0 misplaced.
+
+    Parameters
+    ----------
+    X : (n_cells, n_dims) embedding.
+    labels : (n_cells,) cell types.
+
+    Raises
+    ------
+    ValueError : unusable input.
+
+    References
+    ----------
+    Rousseeuw 1987, doi:10.1016/0377-0427(87)90125-7
+    Luecken et al. 2022, doi:10.1038/s41592-021-01336-8
+    """
+    X = _embedding(X)
+    return float((_silhouettes(X, _codes(labels, len(X), "labels")).mean() + 1) / 2)
+
+
+def silhouette_batch(X: ArrayLike, batch: ArrayLike, labels: ArrayLike) -> float:
+    """Overlap of the batches within each cell type: mean of 1 - abs(silhouette of the batch).
+
+    Range 0 to 1, higher is better. Each type counts the same; types of one batch are left out.
+    A high value alone does not prove mixing: batches side by side in a long cloud reach it too.
+
+    Parameters
+    ----------
+    X : (n_cells, n_dims) embedding.
+    batch, labels : (n_cells,) batches and cell types (one type is enough).
+
+    Raises
+    ------
+    ValueError : unusable input, or no type has cells of two batches.
+
+    References
+    ----------
+    Luecken et al. 2022, doi:10.1038/s41592-021-01336-8
+    """
+    X = _embedding(X)
+    batch = _codes(batch, len(X), "batch")
+    labels = _codes(labels, len(X), "labels", one_level=True)
+    means = []
+    for label in range(labels.max() + 1):
+        inside = labels == label
+        if 1 < len(np.unique(batch[inside])) < inside.sum():
+            means.append(1 - np.abs(_silhouettes(X[inside], batch[inside])).mean())
+    if not means:
+        raise ValueError("No label has cells of two batches, so their overlap is not defined.")
+    return float(np.mean(means))
+
+
+def graph_connectivity(
+    X: ArrayLike,
+    labels: ArrayLike,
+    n_neighbors: int = 15,
+    *,
+    connection: Literal["weak", "strong"] = "weak",
+    neighbors: Neighbors | None = None,
+) -> float:
+    """Share of each cell type in its largest connected piece of the neighbour graph, averaged.
+
+    Range 0 to 1, higher is better: 1 when every type holds together.
+
+    Parameters
+    ----------
+    X : (n_cells, n_dims) embedding.
+    labels : (n_cells,) cell types (one is enough).
+    n_neighbors : counted as scanpy counts, the cell included: 15 means 14 others.
+    connection : "weak" ignores who is whose neighbour, as scIB's symmetric graph does; "strong"
+        follows it, as scib-metrics does.
+    neighbors : from `nearest_neighbors`, at least n_neighbors - 1; searched if None.
+
+    Raises
+    ------
+    ValueError : unusable input.
+
+    References
+    ----------
+    Luecken et al. 2022, doi:10.1038/s41592-021-01336-8
+    """
+    X = _embedding(X)
+    labels = _codes(labels, len(X), "labels", one_level=True)
+    graph = _graph(_shared(neighbors, X, min(n_neighbors, len(X)) - 1))
+    shares = []
+    for label in range(labels.max() + 1):
+        inside = np.flatnonzero(labels == label)
+        _, pieces = connected_components(graph[inside][:, inside], connection=connection)
+        shares.append(np.bincount(pieces).max() / len(inside))
+    return float(np.mean(shares))
+
+
+def pc_regression(X: ArrayLike, covariate: ArrayLike) -> float:
+    """Share of the variance of X that a batch explains (principal component regression).
+
+    Range 0 to 1, lower is better for a technical batch. The published score averages the R2 of
+    each principal component, weighted by its variance. Over all components of X that equals the
+    sum of squares between the batches over the total, so no PCA is needed.
+
+    Parameters
+    ----------
+    X : (n_cells, n_dims) embedding.
+    covariate : (n_cells,) batch or another categorical variable.
+
+    Raises
+    ------
+    ValueError : unusable input, or all cells of X are the same.
+
+    References
+    ----------
+    Buettner et al. 2019, doi:10.1038/s41592-018-0254-1
+    """
+    X = _embedding(X)
+    codes = _codes(covariate, len(X), "covariate")
+    X = X - X.mean(axis=0)
+    total = (X**2).sum()
+    if total == 0:
+        raise ValueError("All cells of X are the same, so there is no variance to explain.")
+    sums = csr_matrix((np.ones(len(X)), (codes, np.arange(len(X))))) @ X
+    return float((sums**2 / np.bincount(codes)[:, None]).sum() / total)
+
+
+def pc_regression_comparison(
+    X_before: ArrayLike, X_after: ArrayLike, covariate: ArrayLike
+) -> float:
+    """Part of the variance explained by a batch that is gone: (before - after) / before.
+
+    Range 0 to 1 (not below 0, as in scIB), higher is better for a technical batch. It cannot say
+    how much should go.
+
+    Parameters
+    ----------
+    X_before, X_after : (n_cells, n_dims) embeddings of the same cells.
+    covariate : (n_cells,) batch or another categorical variable.
+
+    Raises
+    ------
+    ValueError : unusable input, or the batch explains nothing before.
+
+    References
+    ----------
+    Buettner et al. 2019, doi:10.1038/s41592-018-0254-1
+    Luecken et al. 2022, doi:10.1038/s41592-021-01336-8
+    """
+    before, after = (pc_regression(X, covariate) for X in (X_before, X_after))
+    if before == 0:
+        raise ValueError("The covariate explains nothing before, so nothing can be removed.")
+    return max(0.0, (before - after) / before)
+
+
+def kbet(
+    X: ArrayLike,
+    batch: ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    n_neighbors: int | None = None,
+    alpha: float = 0.05,
+) -> float:
+    """k-nearest-neighbour Batch Effect Test: share of cells whose neighbourhood passes.
+
+    A chi-squared test compares the batches of a cell and its nearest cells with those of all
+    cells. Range 0 to 1, higher is better; with batches at random about 1 - alpha of cells pass.
+    With `labels`, each cell type is tested among its own cells and the types are averaged, as in
+    scIB, so that a type that is rarer in one batch is no fault; types of one batch or of under 10
+    cells are left out. Unlike the R package it tests every cell, not a tenth; unlike scIB it finds
+    neighbours in X, not by diffusion on a graph.
+
+    Parameters
+    ----------
+    X : (n_cells, n_dims) embedding.
+    batch, labels : (n_cells,) batches and cell types (one type is enough).
+    n_neighbors : neighbourhood size, the cell included; None means a quarter of the mean batch
+        size, at least 10 and at most 70, as in scIB.
+    alpha : significance level.
+
+    Raises
+    ------
+    ValueError : unusable input, or no type can be tested.
+
+    References
+    ----------
+    Buettner et al. 2019, doi:10.1038/s41592-018-0254-1
+    Luecken et al. 2022, doi:10.1038/s41592-021-01336-8
+    """
+    X = _embedding(X, at_least=10)
+    batch = _codes(batch, len(X), "batch")
+    labels = np.zeros(len(X)) if labels is None else labels
+    labels = _codes(labels, len(X), "labels", one_level=True)
+    passed = []
+    for label in range(labels.max() + 1):
+        inside = np.flatnonzero(labels == label)
+        local = pd.factorize(batch[inside])[0]
+        sizes = np.bincount(local)
+        if len(inside) < 10 or len(sizes) < 2:
+            continue
+        k = min(n_neighbors or int(np.clip(sizes.mean() // 4, 10, 70)), len(inside))
+        around = nearest_neighbors(X[inside], k - 1).indices
+        observed = _count(np.column_stack([local, local[around]]), len(sizes))
+        expected = k * sizes / len(inside)
+        statistic = ((observed - expected) ** 2 / expected).sum(axis=1)
+        passed.append((chi2.sf(statistic, len(sizes) - 1) >= alpha).mean())
+    if not passed:
+        raise ValueError("No label has 10 cells and two batches, so kBET is not defined.")
+    return float(np.mean(passed))
+
+
+def ari(labels_true: ArrayLike, labels_pred: ArrayLike) -> float:
+    """Compare two groupings by pairs of cells, corrected for chance: the adjusted Rand index.
+
+    Range -0.5 to 1, higher is better: 1 the same groups whatever their names, 0 chance.
+
+    Parameters
+    ----------
+    labels_true, labels_pred : (n_cells,) cell types and clusters.
+
+    Raises
+    ------
+    ValueError : missing labels or unequal lengths.
+
+    References
+    ----------
+    Hubert & Arabie 1985, doi:10.1007/BF01908075
+    """
+    return float(adjusted_rand_score(*_pair(labels_true, labels_pred)))
+
+
+def nmi(labels_true: ArrayLike, labels_pred: ArrayLike) -> float:
+    """Normalised mutual information of two groupings: mutual information over mean entropy.
+
+    Range 0 to 1, higher is better. Chance is not subtracted: many small clusters raise it, so read
+    it beside the ARI.
+
+    Parameters
+    ----------
+    labels_true, labels_pred : (n_cells,) cell types and clusters.
+
+    Raises
+    ------
+    ValueError : missing labels or unequal lengths.
+
+    References
+    ----------
+    Danon et al. 2005, doi:10.1088/1742-5468/2005/09/P09008
+    """
+    return float(normalized_mutual_info_score(*_pair(labels_true, labels_pred)))
+
+
+def _pair(labels_true: ArrayLike, labels_pred: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    true = _codes(labels_true, len(labels_true), "labels_true", one_level=True)
+    return true, _codes(labels_pred, len(true), "labels_pred", one_level=True)
+
+
+def best_clusters(
+    X: ArrayLike,
+    labels: ArrayLike,
+    *,
+    n_neighbors: int = 15,
+    seed: int = 0,
+    neighbors: Neighbors | None = None,
+) -> np.ndarray:
+    """Leiden clusters at the resolution, of 0.2 to 2, that agrees best with labels (scIB).
+
+    One fixed resolution would favour the embedding that it happens to fit. The graph of exact
+    neighbours has no weights, so nothing needs compiling, and the seed fixes the result.
+
+    Parameters
+    ----------
+    X : (n_cells, n_dims) embedding.
+    labels : (n_cells,) cell types, compared by NMI.
+    n_neighbors : counted as scanpy counts, the cell included: 15 means 14 others.
+    neighbors : from `nearest_neighbors`, at least n_neighbors - 1; searched if None.
+
+    Returns
+    -------
+    (n_cells,) integer clusters, for `ari` and `nmi`.
+
+    Raises
+    ------
+    ValueError : unusable input.
+
+    References
+    ----------
+    Traag et al. 2019, doi:10.1038/s41598-019-41695-z
+    Luecken et al. 2022, doi:10.1038/s41592-021-01336-8
+    """
+    X = _embedding(X)
+    labels = _codes(labels, len(X), "labels")
+    edges = _graph(_shared(neighbors, X, min(n_neighbors, len(X)) - 1)).tocoo()
+    graph = igraph.Graph(len(X), np.column_stack([edges.row, edges.col])).simplify()
+    tried = []
+    try:
+        for resolution in np.arange(2, 21, 2) / 10:
+            igraph.set_random_number_generator(random.Random(seed))
+            found = graph.community_leiden("modularity", resolution=resolution, n_iterations=2)
+            tried.append(np.array(found.membership))
+    finally:
+        igraph.set_random_number_generator(random)  # igraph's default
+    return max(tried, key=lambda clusters: nmi(labels, clusters))
+
+
+# --- tables -----------------------------------------------------------------------------------
+
+
+def _parts(adata: AnnData, use_rep: str, *columns: str) -> tuple[np.ndarray, list[pd.Series]]:
+    if use_rep not in adata.obsm:
+        raise KeyError(f"adata.obsm has no {use_rep!r}; it has {list(adata.obsm)}.")
+    for column in columns:
+        if column not in adata.obs:
+            raise KeyError(f"adata.obs has no column {column!r}; it has {list(adata.obs)}.")
+    return _embedding(adata.obsm[use_rep]), [adata.obs[c].reset_index(drop=True) for c in columns]
+
+
+def score(
+    adata: AnnData,
+    *,
+    batch_key: str,
+    label_key: str,
+    use_rep: str,
+    ignore: Iterable[str] = ("unassigned",),
+    baseline: str | None = None,
+    seed: int = 0,
+) -> pd.Series:
+    """All scores of one embedding; `metric_info` says how to read them.
+
+    iLISI and cLISI are medians over cells. Scaled as in scIB, (iLISI - 1) / (batches - 1) and
+    (types - cLISI) / (types - 1), they run from 0 to 1 and higher is better. kBET and the
+    silhouette of the batch are per cell type. NMI and ARI are those of `best_clusters`.
+
+    Parameters
+    ----------
+    adata : not changed.
+    batch_key, label_key : columns of ``adata.obs``.
+    use_rep : key of ``adata.obsm``.
+    ignore : labels that name no cell type. Their cells are left out of all scores but iLISI, PC
+        regression and PCR comparison, as if they were not in the data.
+    baseline : key of ``adata.obsm`` before integration; adds "PCR comparison".
+    seed : of the Leiden clusters.
+
+    Raises
+    ------
+    KeyError : a column or an embedding is not there.
+    ValueError : as the single scores.
+
+    References
+    ----------
+    Luecken et al. 2022, doi:10.1038/s41592-021-01336-8
+    """
+    X, (batch, labels) = _parts(adata, use_rep, batch_key, label_key)
+    keep = ~labels.isin([ignore] if isinstance(ignore, str) else list(ignore)).to_numpy()
+    typed, batch_typed, types = X[keep], batch[keep], labels[keep]
+    neighbors = nearest_neighbors(X)
+    near = neighbors if keep.all() else nearest_neighbors(typed)
+    ilisi = float(np.median(lisi(X, batch, neighbors=neighbors)))
+    clisi = float(np.median(lisi(typed, types, neighbors=near)))
+    clusters = best_clusters(typed, types, seed=seed, neighbors=near)
+    values = {
+        "iLISI": ilisi,
+        "iLISI scaled": (ilisi - 1) / (batch.nunique() - 1),
+        "kBET": kbet(typed, batch_typed, types),
+        "Silhouette batch": silhouette_batch(typed, batch_typed, types),
+        "PC regression": pc_regression(X, batch),
+        "cLISI": clisi,
+        "cLISI scaled": (types.nunique() - clisi) / (types.nunique() - 1),
+        "Silhouette label": silhouette_label(typed, types),
+        "Graph connectivity": graph_connectivity(typed, types, neighbors=near),
+        "NMI": nmi(types, clusters),
+        "ARI": ari(types, clusters),
+    }
+    if baseline is not None:
+        before, _ = _parts(adata, baseline)
+        values["PCR comparison"] = pc_regression_comparison(before, X, batch)
+    return pd.Series({m[0]: values[m[0]] for m in METRICS if m[0] in values}, name=use_rep)
+
+
+def score_table(
+    adata: AnnData,
+    *,
+    batch_key: str,
+    label_key: str,
+    use_reps: Mapping[str, str] | Iterable[str],
+    **kwargs: Any,
+) -> pd.DataFrame:
+    """`score` of several embeddings of the same cells, one row each.
+
+    Parameters
+    ----------
+    adata, batch_key, label_key : as in `score`.
+    use_reps : keys of ``adata.obsm``, or a mapping from the name to show to the key.
+    **kwargs : ignore, baseline and seed of `score`.
+
+    Raises
+    ------
+    KeyError, ValueError : as `score`.
+    """
+    named = use_reps if isinstance(use_reps, Mapping) else {key: key for key in use_reps}
+    keys = {"batch_key": batch_key, "label_key": label_key, **kwargs}
+    rows = {name: score(adata, use_rep=rep, **keys) for name, rep in named.items()}
+    return pd.DataFrame(rows).T.rename_axis("embedding")
+
+
+def lisi_by_type(
+    adata: AnnData, *, batch_key: str, label_key: str, use_rep: str, ignore: Iterable[str] = ()
+) -> pd.DataFrame:
+    """Median LISI of the batch for each cell type: which types are mixed, and which are not.
+
+    Parameters
+    ----------
+    adata, batch_key, label_key, use_rep : as in `score`.
+    ignore : labels left out of the table; their cells remain neighbours of the others.
+
+    Returns
+    -------
+    DataFrame indexed by cell type: "n_cells"; "iLISI", the median (1 to the number of batches,
+    higher is more mixed); "if mixed", the LISI of the type's own proportions of batches, which
+    full mixing within the type would give.
+
+    Raises
+    ------
+    KeyError, ValueError : as `score`.
+
+    References
+    ----------
+    Korsunsky et al. 2019, doi:10.1038/s41592-019-0619-0
+    """
+    X, (batch, labels) = _parts(adata, use_rep, batch_key, label_key)
+    _codes(labels, len(X), label_key, one_level=True)
+    values = pd.Series(lisi(X, batch)).groupby(labels.to_numpy())
+    share = pd.crosstab(labels.to_numpy(), batch.to_numpy(), normalize="index")
+    columns = {"n_cells": values.size(), "iLISI": values.median()}
+    table = pd.DataFrame(columns | {"if mixed": 1 / (share**2).sum(axis=1)})
+    return table[~table.index.isin(list(ignore))].rename_axis(label_key)

@@ -1,0 +1,552 @@
+"""Each score against its definition written out with loops, and against published programs."""
+
+import itertools
+import random
+
+import anndata as ad
+import harmonypy
+import igraph
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.spatial.distance import cdist
+from scipy.stats import chi2
+
+from helpers import metrics
+
+
+def cells(n=240, dims=6, seed=0, shift=0.8):
+    """Three overlapping types in two batches of unequal size."""
+    rng = np.random.default_rng(seed)
+    types = rng.choice(["B", "NK", "T"], n, p=[0.2, 0.3, 0.5])
+    batch = rng.choice(["x", "y"], n, p=[0.4, 0.6])
+    centre = {"B": 0.0, "NK": 2.5, "T": -2.0}
+    X = rng.normal(size=(n, dims)) * np.linspace(2, 0.5, dims)
+    X[:, 0] += [centre[t] for t in types]
+    X[:, 1] += shift * (batch == "y")
+    return X, types, batch
+
+
+def as_adata(X, types, batch):
+    obs = pd.DataFrame({"cell_type": types, "batch": batch}, index=[f"c{i}" for i in range(len(X))])
+    return ad.AnnData(obs=obs, obsm={"X_pca": X})
+
+
+KEYS = {"batch_key": "batch", "label_key": "cell_type"}
+
+
+# --- definitions, written out -------------------------------------------------------------
+
+
+def slow_lisi(X, labels, perplexity=30, k=90):
+    values = []
+    for i, row in enumerate(cdist(X, X)):
+        others = [j for j in np.argsort(row, kind="stable") if j != i][:k]
+        d = row[others]
+        beta, low, high = 1.0, -np.inf, np.inf
+        for _ in range(50):
+            p = np.exp(-beta * d)
+            entropy = np.log(p.sum()) + beta * (d * p).sum() / p.sum() if p.sum() else 0.0
+            if p.sum():
+                p = p / p.sum()
+            if abs(entropy - np.log(perplexity)) < 1e-5:
+                break
+            if entropy > np.log(perplexity):
+                low, beta = beta, beta * 2 if np.isinf(high) else (beta + high) / 2
+            else:
+                high, beta = beta, beta / 2 if np.isinf(low) else (beta + low) / 2
+        groups = np.asarray(labels)[others]
+        values.append(1 / sum(p[groups == g].sum() ** 2 for g in set(labels)))
+    return np.array(values)
+
+
+def slow_silhouettes(X, labels):
+    D, values = cdist(X, X), []
+    for i, own in enumerate(labels):
+        same = (labels == own) & (np.arange(len(X)) != i)
+        if not same.any():
+            values.append(0.0)
+            continue
+        a = D[i, same].mean()
+        b = min(D[i, labels == other].mean() for other in set(labels) - {own})
+        values.append((b - a) / max(a, b))
+    return np.array(values)
+
+
+def slow_connectivity(X, labels, n_neighbors):
+    D, shares = cdist(X, X), []
+    near = [set(np.argsort(row)[:n_neighbors]) for row in D]
+    for label in set(labels):
+        left, largest = set(np.flatnonzero(labels == label)), 0
+        size = len(left)
+        while left:
+            piece, front = set(), {next(iter(left))}
+            while front:
+                piece |= front
+                front = {
+                    j for j in left - piece if any(j in near[i] or i in near[j] for i in front)
+                }
+            left -= piece
+            largest = max(largest, len(piece))
+        shares.append(largest / size)
+    return np.mean(shares)
+
+
+def slow_pc_regression(X, batch):
+    U, s, _ = np.linalg.svd(X - X.mean(axis=0), full_matrices=False)
+    design = np.column_stack([batch == level for level in set(batch)]).astype(float)
+    r2 = []
+    for component in (U * s).T:
+        fitted = design @ np.linalg.lstsq(design, component, rcond=None)[0]
+        r2.append(1 - ((component - fitted) ** 2).sum() / (component**2).sum())
+    return np.average(r2, weights=s**2)
+
+
+def slow_kbet(X, batch, k, alpha=0.05):
+    passed = []
+    for row in cdist(X, X):
+        near = batch[np.argsort(row)[:k]]
+        expected = {level: k * (batch == level).mean() for level in set(batch)}
+        statistic = sum(((near == level).sum() - e) ** 2 / e for level, e in expected.items())
+        passed.append(1 - chi2.cdf(statistic, len(expected) - 1) >= alpha)
+    return np.mean(passed)
+
+
+def slow_ari(a, b):
+    pairs = list(itertools.combinations(range(len(a)), 2))
+    in_a = np.array([a[i] == a[j] for i, j in pairs])
+    in_b = np.array([b[i] == b[j] for i, j in pairs])
+    chance = in_a.sum() * in_b.sum() / len(pairs)
+    return ((in_a & in_b).sum() - chance) / ((in_a.sum() + in_b.sum()) / 2 - chance)
+
+
+def slow_nmi(a, b):
+    joint = pd.crosstab(np.asarray(a), np.asarray(b)).to_numpy() / len(a)
+    pa, pb = joint.sum(axis=1), joint.sum(axis=0)
+    information = sum(
+        p * np.log(p / (pa[i] * pb[j])) for (i, j), p in np.ndenumerate(joint) if p > 0
+    )
+    return information / ((-(pa * np.log(pa)).sum() - (pb * np.log(pb)).sum()) / 2)
+
+
+# --- LISI ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "dims"), [(40, 3), (91, 6), (240, 6), (300, 30)])
+def test_lisi_is_the_definition_and_harmonypys(n, dims):
+    X, types, batch = cells(n, dims)
+    table = pd.DataFrame({"batch": batch, "types": types})
+    ours = metrics.lisi(X, table)
+    theirs = harmonypy.compute_lisi(X, table, ["batch", "types"])
+    assert ours.shape == (n, 2)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(ours[:, 1], slow_lisi(X, types), rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(metrics.lisi(X, batch), ours[:, 0])
+
+
+def test_lisi_takes_another_perplexity():
+    X, types, _ = cells()
+    expected = slow_lisi(X, types, perplexity=10, k=30)
+    np.testing.assert_allclose(metrics.lisi(X, types, perplexity=10), expected, atol=1e-12)
+
+
+def test_lisi_of_mixed_batches_is_two_and_of_separated_ones_is_one():
+    rng = np.random.default_rng(1)
+    X, batch = rng.normal(size=(2000, 10)), np.repeat(["x", "y"], 1000)
+    mixed = metrics.lisi(X, batch)
+    assert 1.85 < np.median(mixed) <= mixed.max() <= 2  # chance alone keeps it from 2
+    np.testing.assert_allclose(metrics.lisi(X + 1000 * (batch == "y")[:, None], batch), 1)
+
+
+@pytest.mark.parametrize("copies", [2, 5])
+def test_lisi_with_duplicated_cells(copies):
+    X, types, _ = cells(120, 30)
+    X, types = np.tile(X, (copies, 1)) + 100, np.tile(types, copies)
+    neighbors = metrics.nearest_neighbors(X, 90)
+    assert not (neighbors.indices == np.arange(len(X))[:, None]).any()
+    assert (neighbors.distances[:, : copies - 1] == 0).all()
+    theirs = harmonypy.compute_lisi(X, pd.DataFrame({"t": types}), ["t"])[:, 0]
+    np.testing.assert_allclose(metrics.lisi(X, types), theirs, rtol=0, atol=1e-12)
+
+
+def test_lisi_when_duplicates_fill_the_neighbourhood():
+    X, batch = np.zeros((200, 20)), np.repeat(["x", "y"], 100)
+    X[-1] = 1
+    neighbors = metrics.nearest_neighbors(X, 90)
+    assert not (neighbors.indices == np.arange(200)[:, None]).any()
+    assert all(len(set(row)) == 90 for row in neighbors.indices)
+    values = metrics.lisi(X, batch)
+    assert ((values >= 1) & (values <= 2 + 1e-12)).all()
+
+
+def test_lisi_of_a_far_outlier_is_that_of_its_neighbours():
+    X, types, _ = cells(200)
+    X[0] = 1e5
+    value = metrics.lisi(X, types)[0]
+    assert 1 < value <= 3
+    near = np.argsort(cdist(X[:1], X)[0])[1:91]
+    share = pd.Series(types[near]).value_counts(normalize=True)
+    assert value == pytest.approx(1 / (share**2).sum(), abs=0.8)
+
+
+def test_neighbours_are_exact_whatever_the_block_and_the_origin(monkeypatch):
+    X, types, _ = cells(300, 20)
+    whole, values = metrics.nearest_neighbors(X, 90), metrics.lisi(X, types)
+    D = cdist(X, X)
+    np.fill_diagonal(D, np.inf)
+    np.testing.assert_array_equal(whole.indices, np.argsort(D, axis=1)[:, :90])
+    np.testing.assert_allclose(whole.distances, np.sort(D, axis=1)[:, :90], atol=1e-12)
+    monkeypatch.setattr(metrics, "_BLOCK", 64)
+    np.testing.assert_array_equal(metrics.nearest_neighbors(X, 90).indices, whole.indices)
+    np.testing.assert_allclose(metrics.lisi(X, types), values, atol=1e-12)
+    np.testing.assert_allclose(metrics.lisi(X, types, neighbors=whole), values, atol=1e-12)
+    np.testing.assert_allclose(metrics.lisi(X + 1e4, types), values, atol=1e-6)
+
+
+# --- the others against their definitions -------------------------------------------------
+
+
+def test_silhouettes():
+    X, types, batch = cells()
+    expected = (slow_silhouettes(X, types).mean() + 1) / 2
+    assert metrics.silhouette_label(X, types) == pytest.approx(expected, abs=1e-12)
+    by_type = [
+        1 - np.abs(slow_silhouettes(X[types == t], batch[types == t])).mean() for t in set(types)
+    ]
+    assert metrics.silhouette_batch(X, batch, types) == pytest.approx(np.mean(by_type), abs=1e-12)
+    # A type with cells of one batch has nothing to overlap: left out.
+    batch[types == "B"] = "x"
+    left = [
+        1 - np.abs(slow_silhouettes(X[types == t], batch[types == t])).mean() for t in ("NK", "T")
+    ]
+    assert metrics.silhouette_batch(X, batch, types) == pytest.approx(np.mean(left), abs=1e-12)
+
+
+@pytest.mark.parametrize("n_neighbors", [3, 4, 15])
+def test_graph_connectivity(n_neighbors):
+    X, types, _ = cells()
+    value = metrics.graph_connectivity(X, types, n_neighbors)
+    assert value == pytest.approx(slow_connectivity(X, types, n_neighbors), abs=1e-12)
+    shared = metrics.nearest_neighbors(X, 20)
+    assert metrics.graph_connectivity(X, types, n_neighbors, neighbors=shared) == value
+    assert metrics.graph_connectivity(X, types, n_neighbors, connection="strong") <= value
+
+
+def test_graph_connectivity_of_a_type_in_two_pieces():
+    X = np.concatenate([np.zeros((60, 2)), np.full((20, 2), 50.0)])
+    X += np.random.default_rng(0).normal(size=X.shape)
+    assert metrics.graph_connectivity(X, np.full(80, "T")) == 60 / 80
+
+
+def test_pc_regression():
+    X, types, batch = cells()
+    for covariate in (batch, types):
+        expected = slow_pc_regression(X, covariate)
+        assert metrics.pc_regression(X, covariate) == pytest.approx(expected, abs=1e-12)
+    corrected = X.copy()
+    corrected[:, 1] -= 0.8 * (batch == "y")
+    before, after = slow_pc_regression(X, batch), slow_pc_regression(corrected, batch)
+    compared = metrics.pc_regression_comparison(X, corrected, batch)
+    assert compared == pytest.approx((before - after) / before, abs=1e-12)
+    assert metrics.pc_regression_comparison(corrected, X, batch) == 0
+
+
+def test_kbet():
+    X, types, batch = cells()
+    value = metrics.kbet(X, batch, n_neighbors=25)
+    assert value == pytest.approx(slow_kbet(X, batch, 25), abs=1e-12)
+    by_type = []
+    for t in set(types):
+        inside = types == t
+        k = int(np.clip(np.unique(batch[inside], return_counts=True)[1].mean() // 4, 10, 70))
+        by_type.append(slow_kbet(X[inside], batch[inside], k))
+    assert metrics.kbet(X, batch, types) == pytest.approx(np.mean(by_type), abs=1e-12)
+    X, _, batch = cells(700, shift=2)
+    assert metrics.kbet(X, batch) == metrics.kbet(X, batch, n_neighbors=70)
+    assert metrics.kbet(X, batch) != metrics.kbet(X, batch, n_neighbors=60)
+    assert metrics.kbet(X[:40], batch[:40]) == metrics.kbet(X[:40], batch[:40], n_neighbors=10)
+
+
+def test_kbet_passes_random_batches_and_fails_separated_ones():
+    rng = np.random.default_rng(2)
+    X, batch = rng.normal(size=(1500, 8)), rng.permutation(np.repeat(["x", "y", "z"], 500))
+    assert 0.9 < metrics.kbet(X, batch) <= 1
+    assert metrics.kbet(X + 100 * (batch == "y")[:, None], batch) == 0
+
+
+def test_ari_and_nmi():
+    _, types, batch = cells(80)
+    for other in (batch, np.where(batch == "x", types, "all")):
+        assert metrics.ari(types, other) == pytest.approx(slow_ari(types, other), abs=1e-12)
+        assert metrics.nmi(types, other) == pytest.approx(slow_nmi(types, other), abs=1e-12)
+    assert metrics.ari(types, types) == metrics.nmi(types, types) == 1
+    assert metrics.ari(types, np.zeros(80)) == 0
+
+
+def test_best_clusters_finds_clear_types_and_repeats_itself():
+    X, types, _ = cells(400)
+    X[:, 0] += 20 * pd.factorize(types)[0]
+    state = random.getstate()
+    found = metrics.best_clusters(X, types)
+    assert random.getstate() == state
+    igraph.Graph.GRG(10, 0.5)
+    assert random.getstate() != state  # igraph draws from random again, as before
+    assert metrics.ari(types, found) == 1
+    np.testing.assert_array_equal(found, metrics.best_clusters(X, types))
+
+
+# --- invariances --------------------------------------------------------------------------
+
+SCORES = {
+    "lisi": lambda X, types, batch: metrics.lisi(X, batch).mean(),
+    "silhouette_label": lambda X, types, batch: metrics.silhouette_label(X, types),
+    "silhouette_batch": lambda X, types, batch: metrics.silhouette_batch(X, batch, types),
+    "graph_connectivity": lambda X, types, batch: metrics.graph_connectivity(X, types, 4),
+    "pc_regression": lambda X, types, batch: metrics.pc_regression(X, batch),
+    "kbet": lambda X, types, batch: metrics.kbet(X, batch, types),
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_rotation_order_names_and_kinds_of_labels_do_not_matter(name):
+    X, types, batch = cells(200, 20)
+    value = SCORES[name](X, types, batch)
+    rng = np.random.default_rng(3)
+    rotation, order = np.linalg.qr(rng.normal(size=(20, 20)))[0], rng.permutation(200)
+    renamed = pd.Series(types).map({"B": 7, "NK": 1, "T": 3})
+    category = pd.Categorical(batch, categories=["unused", "y", "x"])
+    for args in (
+        (X @ rotation + 5, types, batch),
+        (X[order], types[order], batch[order]),
+        (X, renamed.set_axis(order), category),
+        (pd.DataFrame(X), list(types), batch == "x"),
+    ):
+        assert SCORES[name](*args) == pytest.approx(value, abs=1e-9)
+
+
+# --- tables -------------------------------------------------------------------------------
+
+
+def test_score_holds_what_the_single_functions_return():
+    X, types, batch = cells(300)
+    adata = as_adata(X, types, batch)
+    adata.obsm["X_other"] = X - 0.8 * np.outer(batch == "y", np.eye(6)[1])
+    before = adata.copy()
+    scores = metrics.score(adata, use_rep="X_other", baseline="X_pca", **KEYS)
+    assert list(scores.index) == list(metrics.metric_info().index)
+    Y = adata.obsm["X_other"]
+    clusters = metrics.best_clusters(Y, types)
+    ilisi, clisi = np.median(metrics.lisi(Y, batch)), np.median(metrics.lisi(Y, types))
+    expected = {
+        "iLISI": ilisi,
+        "iLISI scaled": ilisi - 1,
+        "kBET": metrics.kbet(Y, batch, types),
+        "Silhouette batch": metrics.silhouette_batch(Y, batch, types),
+        "PC regression": metrics.pc_regression(Y, batch),
+        "PCR comparison": metrics.pc_regression_comparison(X, Y, batch),
+        "cLISI": clisi,
+        "cLISI scaled": (3 - clisi) / 2,
+        "Silhouette label": metrics.silhouette_label(Y, types),
+        "Graph connectivity": metrics.graph_connectivity(Y, types),
+        "NMI": metrics.nmi(types, clusters),
+        "ARI": metrics.ari(types, clusters),
+    }
+    pd.testing.assert_series_equal(scores, pd.Series(expected, name="X_other"), atol=1e-12)
+    assert "PCR comparison" not in metrics.score(adata, use_rep="X_pca", **KEYS)
+    pd.testing.assert_frame_equal(adata.obs, before.obs)
+    assert list(adata.obsm) == list(before.obsm)
+    assert not adata.uns
+
+
+def test_ignored_labels_are_left_out_of_label_scores_only():
+    X, types, batch = cells(300)
+    types = np.array(["unassigned"] * 60 + list(types[60:]))
+    adata = as_adata(X, pd.Categorical(types), batch)
+    scores = metrics.score(adata, use_rep="X_pca", **KEYS)
+    named = metrics.score(adata[60:].copy(), use_rep="X_pca", **KEYS)
+    whole = ["iLISI", "iLISI scaled", "PC regression"]
+    pd.testing.assert_series_equal(scores.drop(whole), named.drop(whole))
+    assert scores["iLISI"] == np.median(metrics.lisi(X, batch)) != named["iLISI"]
+    assert scores["PC regression"] == metrics.pc_regression(X, batch)
+    counted = metrics.score(adata, use_rep="X_pca", ignore=(), **KEYS)
+    assert counted["cLISI"] == np.median(metrics.lisi(X, types)) != scores["cLISI"]
+
+
+def test_score_table_has_one_row_for_each_embedding():
+    X, types, batch = cells(200)
+    adata = as_adata(X, types, batch)
+    adata.obsm["X_far"] = X + 50 * (batch == "y")[:, None]
+    table = metrics.score_table(adata, use_reps={"before": "X_pca", "apart": "X_far"}, **KEYS)
+    assert list(table.index) == ["before", "apart"]
+    assert all(dtype.kind == "f" for dtype in table.dtypes)
+    assert table.loc["apart", "iLISI"] == pytest.approx(1)
+    assert table.loc["apart", "kBET"] == 0
+    listed = metrics.score_table(adata, use_reps=["X_pca", "X_far"], baseline="X_pca", **KEYS)
+    pd.testing.assert_frame_equal(
+        listed.drop(columns="PCR comparison").set_axis(table.index), table
+    )
+
+
+def test_lisi_by_type():
+    X, types, batch = cells(300)
+    batch[types == "B"] = "x"
+    table = metrics.lisi_by_type(as_adata(X, types, batch), use_rep="X_pca", **KEYS)
+    values = metrics.lisi(X, batch)
+    for t in ("B", "NK", "T"):
+        assert table.loc[t, "n_cells"] == (types == t).sum()
+        assert table.loc[t, "iLISI"] == np.median(values[types == t])
+        share = pd.Series(batch[types == t]).value_counts(normalize=True)
+        assert table.loc[t, "if mixed"] == pytest.approx(1 / (share**2).sum())
+    assert table.loc["B", "if mixed"] == 1
+    left = metrics.lisi_by_type(
+        as_adata(X, types, batch), use_rep="X_pca", ignore=("B", "unassigned"), **KEYS
+    )
+    pd.testing.assert_frame_equal(left, table.drop(index="B"))
+
+
+def test_metric_info_is_complete_and_true():
+    info = metrics.metric_info()
+    assert info.index.is_unique
+    assert info.notna().all(axis=None)
+    assert set(info["measures"]) == {"mixing", "biology"}
+    assert set(info["better"]) == {"higher", "lower"}
+    assert info["doi"].str.match(r"^10\.\d{4,9}/\S+$").all()
+    # Better means better: batches apart against batches together, types apart against merged.
+    X, types, batch = cells(300, shift=0)
+    adata = as_adata(X, types, batch)
+    adata.obsm["apart"] = X + 9 * np.outer(batch == "y", np.eye(6)[2])
+    adata.obsm["typed"] = X + 9 * np.outer(pd.factorize(types)[0], np.eye(6)[0])
+    scores = {r: metrics.score(adata, use_rep=r, baseline="apart", **KEYS) for r in adata.obsm}
+    for name, row in info.iterrows():
+        worse, better = ("apart", "X_pca") if row["measures"] == "mixing" else ("X_pca", "typed")
+        gain = scores[better][name] - scores[worse][name]
+        assert gain > 0 if row["better"] == "higher" else gain < 0, name
+
+
+# --- errors -------------------------------------------------------------------------------
+
+GOOD = cells(100)
+BAD_X = {
+    "NaN": (np.where(GOOD[0] > 2, np.nan, GOOD[0]), "NaN or infinite"),
+    "infinite": (np.where(GOOD[0] > 2, np.inf, GOOD[0]), "NaN or infinite"),
+    "one dimension": (GOOD[0][:, 0], "2-D array"),
+    "text": (np.array([["a", "b"]] * 100), "2-D array"),
+    "transposed": (GOOD[0].T[:, :90], "needs at least|values for 6 cells"),
+    "too few": (GOOD[0][:2], "needs at least"),
+}
+BAD_LABELS = {
+    "missing": ([None, *GOOD[2][1:]], "is missing for 1 of 100 cells"),
+    "NaN": ([np.nan, *GOOD[2][1:]], "is missing for 1 of 100 cells"),
+    "short": (GOOD[2][:-1], "has 99 values for 100 cells"),
+    "one level": (["x"] * 100, "fewer than two levels"),
+    "barcodes": ([f"c{i}" for i in range(100)], "were barcodes passed"),
+    "two columns": (np.column_stack([GOOD[2], GOOD[2]]), "one-dimensional"),
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("case", BAD_X)
+def test_unusable_embeddings_are_refused(name, case):
+    X, match = BAD_X[case]
+    with pytest.raises(ValueError, match=match) as error:
+        SCORES[name](X, GOOD[1], GOOD[2])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["lisi", "silhouette_batch", "pc_regression", "kbet"])
+@pytest.mark.parametrize("case", BAD_LABELS)
+def test_unusable_batches_are_refused(name, case):
+    batch, match = BAD_LABELS[case]
+    with pytest.raises(ValueError, match=match):
+        SCORES[name](GOOD[0], GOOD[1], batch)
+
+
+@pytest.mark.parametrize("name", ["silhouette_label", "graph_connectivity", "kbet"])
+@pytest.mark.parametrize("case", ["missing", "NaN", "short", "two columns"])
+def test_unusable_types_are_refused(name, case):
+    types, match = BAD_LABELS[case]
+    with pytest.raises(ValueError, match=match):
+        SCORES[name](GOOD[0], types, GOOD[2])
+
+
+def test_other_errors():
+    X, types, batch = GOOD
+    with pytest.raises(ValueError, match="at least 32 cells; X has 31"):
+        metrics.lisi(X[:31], batch[:31])
+    assert np.isfinite(metrics.lisi(X[:32], batch[:32])).all()
+    with pytest.raises(ValueError, match="perplexity must be"):
+        metrics.lisi(X, batch, perplexity=0)
+    with pytest.raises(ValueError, match=r"neighbors has shape \(100, 20\)"):
+        metrics.lisi(X, batch, neighbors=metrics.nearest_neighbors(X, 20))
+    with pytest.raises(ValueError, match="at least one other cell"):
+        metrics.nearest_neighbors(X, 0)
+    with pytest.raises(ValueError, match="at least one other cell"):
+        metrics.graph_connectivity(X, types, 1)
+    with pytest.raises(ValueError, match="no variance"):
+        metrics.pc_regression(np.ones((100, 3)), batch)
+    with pytest.raises(ValueError, match="nothing before"):
+        metrics.pc_regression_comparison(np.array([[0.0], [1]] * 2), X[:4], ["x", "x", "y", "y"])
+    with pytest.raises(ValueError, match="two batches"):
+        metrics.kbet(X, batch, batch)
+    with pytest.raises(ValueError, match="two batches"):
+        metrics.silhouette_batch(X, batch, batch)
+    with pytest.raises(ValueError, match="labels_pred has 99 values for 100 cells"):
+        metrics.ari(types, types[:-1])
+    with pytest.raises(ValueError, match="labels_true is missing"):
+        metrics.nmi([None, *types[1:]], types)
+
+
+def test_score_names_what_is_not_there_and_what_is():
+    adata = as_adata(*GOOD)
+    with pytest.raises(KeyError, match=r"no 'X_umap'; it has \['X_pca'\]"):
+        metrics.score(adata, use_rep="X_umap", **KEYS)
+    with pytest.raises(KeyError, match=r"no column 'run'; it has \['cell_type', 'batch'\]"):
+        metrics.score(adata, batch_key="run", label_key="cell_type", use_rep="X_pca")
+    adata.obs.loc["c0", "batch"] = np.nan
+    with pytest.raises(ValueError, match=r"^batch is missing for 1 of 100 cells"):
+        metrics.score(adata, use_rep="X_pca", **KEYS)
+
+
+# --- cross-check with scib-metrics, where it is installed ---------------------------------
+
+
+def test_scib_metrics_gives_the_same_numbers():
+    scib = pytest.importorskip("scib_metrics", reason="scib-metrics is optional (JAX, 1.2 GB)")
+    from scib_metrics.nearest_neighbors import NeighborsResults
+
+    X, types, batch = cells(600, 10)
+
+    def including_itself(k):  # scib-metrics counts the cell among its neighbours
+        near = metrics.nearest_neighbors(X, k - 1)
+        return NeighborsResults(
+            indices=np.column_stack([np.arange(len(X)), near.indices]),
+            distances=np.column_stack([np.zeros(len(X)), near.distances]),
+        )
+
+    pairs = {
+        "kBET": (metrics.kbet(X, batch, n_neighbors=50), scib.kbet(including_itself(50), batch)[0]),
+        "silhouette label": (metrics.silhouette_label(X, types), scib.silhouette_label(X, types)),
+        "silhouette batch": (
+            metrics.silhouette_batch(X, batch, types),
+            scib.silhouette_batch(X, types, batch),
+        ),
+        "graph connectivity": (
+            metrics.graph_connectivity(X, types, 4, connection="strong"),
+            scib.graph_connectivity(including_itself(4), types),
+        ),
+        "PC regression": (
+            metrics.pc_regression(X, batch),
+            scib.utils.principal_component_regression(X, batch, categorical=True),
+        ),
+        "PCR comparison": (
+            metrics.pc_regression_comparison(X, X / np.arange(1, 11), batch),
+            scib.pcr_comparison(X, X / np.arange(1, 11), batch, categorical=True),
+        ),
+        "LISI": (
+            np.median(metrics.lisi(X, batch)) - 1,
+            scib.ilisi_knn(NeighborsResults(*metrics.nearest_neighbors(X, 90)), batch, 30),
+        ),
+    }
+    for name, (ours, theirs) in pairs.items():
+        print(f"{name}: {ours:.7f} here, {float(theirs):.7f} in scib-metrics")
+        assert ours == pytest.approx(float(theirs), abs=2e-5), name  # JAX computes in float32
