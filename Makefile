@@ -1,0 +1,96 @@
+# Harmony in Practice.  `make` lists the commands; README.md says more.
+# Needs GNU make 3.81 or later, Python 3.11, 3.12 or 3.13, and a package index that pip can reach.
+
+PYTHON ?= python3
+PY     := .venv/bin/python
+# written last, when the environment is whole
+READY  := .venv/installed
+
+LESSONS  := $(sort $(wildcard notebooks/[0-9]*.ipynb))
+EXECUTED := $(patsubst notebooks/%,_build/executed/%,$(LESSONS))
+# what a lesson's output depends on besides its own text; Jupyter's cache knows none of these
+CAUSES   := notebooks/conftest.py $(wildcard helpers/*.py) $(wildcard data/*.h5ad) requirements.lock
+BOOK     := _build/html/index.html
+PAGES    := _config.yml _toc.yml $(shell find book data/README.md -type f -not -path '*/__pycache__/*' 2>/dev/null)
+
+# two lessons at a time; where make can, the lines of the two do not mix
+TWO := -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
+.PHONY: help book test lab lessons accept exercises format lock bench clean run-lessons
+.DELETE_ON_ERROR:
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+book: lessons  ## execute what has changed, build the book, say where it is
+	@$(MAKE) --no-print-directory $(BOOK)
+	@echo "The book is ready: $(BOOK)"
+
+test: $(READY)  ## everything that must pass: ruff, unit tests, lessons, book
+	$(PY) -m pytest tests -n 2 --dist loadgroup --ignore-glob='tests/test_book*'
+	@$(MAKE) --no-print-directory book
+	$(PY) -m pytest tests/test_book*.py -n 2 --dist loadgroup
+	@echo "Passed: ruff, unit tests, $(words $(LESSONS)) lessons, the book and its pages."
+
+lab: $(READY)  ## open JupyterLab on the lessons (ARGS=... goes to JupyterLab)
+	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks $(ARGS)
+
+lessons: $(READY)  ## execute and check every lesson that changed, two at a time
+	@$(if $(STALE),rm -f $(STALE))
+	@$(MAKE) --no-print-directory -k $(TWO) run-lessons
+
+accept: $(READY)  ## store in notebooks/ the text that the lessons printed last
+	$(PY) tests/make_notebooks.py accept
+
+exercises: $(READY)  ## write notebooks/exercises/ from the lessons
+	$(PY) tests/make_notebooks.py exercises
+
+format: $(READY)  ## format Python and notebooks
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+lock: $(READY)  ## resolve pyproject.toml again (UPGRADE=--upgrade for the newest versions)
+	.venv/bin/uv pip compile pyproject.toml --extra course --universal --python-version 3.11 \
+	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
+	    --quiet $(UPGRADE) --output-file requirements.lock
+	$(PY) tests/make_environment.py
+
+bench: $(READY)  ## time the helpers against other implementations
+	@for file in tests/bench_*.py; do $(PY) $$file || exit 1; done
+
+clean:  ## remove all that make has made
+	rm -rf _build .venv *.egg-info
+
+# Executed copies of lessons that are gone would find no place in the book.
+STALE := $(filter-out $(EXECUTED),$(wildcard _build/executed/*.ipynb))
+
+run-lessons: $(EXECUTED)
+	@echo "$(words $(LESSONS)) lessons are executed and checked: _build/executed/"
+
+# One run serves the tests and the book: nbval compares, notebooks/conftest.py keeps.
+_build/executed/%.ipynb: notebooks/%.ipynb $(CAUSES) $(READY)
+	@$(PY) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=120 -q -p no:cacheprovider $<
+
+$(BOOK): $(EXECUTED) $(PAGES) $(READY)
+	$(PY) book/build.py
+
+# The environment is made from nothing whenever the lock changes: ten seconds once the packages
+# are cached, and never a leftover.  uv is several times faster than pip; where uv cannot reach
+# the package index (it does not read pip's settings), pip installs the same files.
+$(READY): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
+	    version=$$($(PYTHON) --version 2>&1) || version="not there"; \
+	    echo "This course needs Python 3.11, 3.12 or 3.13, and '$(PYTHON)' is $$version:" \
+	         "name another one, as in 'make $(or $(MAKECMDGOALS),book) PYTHON=python3.12'." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "'$(PYTHON)' lacks the module venv: install it (on Debian and Ubuntu the package python3-venv)" \
+	         "or name another Python, as in 'make $(or $(MAKECMDGOALS),book) PYTHON=python3.12'." >&2; exit 1; }
+	@echo "Setting up .venv, once; about a minute ..."
+	@$(PYTHON) -m venv --clear .venv
+	@awk '/^uv==/ { on = 1 } on { print } on && !/\\$$/ { exit }' requirements.lock > .venv/uv.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
+	@.venv/bin/uv pip sync --python $(PY) --require-hashes --compile-bytecode requirements.lock \
+	    || { echo "uv could not; pip takes over."; \
+	         $(PY) -m pip install --disable-pip-version-check --require-hashes -r requirements.lock; }
+	@.venv/bin/uv pip install --quiet --python $(PY) --no-deps --no-build-isolation --editable .
+	@touch $@

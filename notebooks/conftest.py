@@ -1,0 +1,165 @@
+"""Keep what nbval computes, so that one run of a lesson serves the tests and the book.
+
+nbval executes a lesson cell by cell, compares the text that comes out with the text that is
+stored, and forgets the rest.  This file keeps all of it, pictures and tables too, as an executed
+copy of the lesson:
+
+- ``_build/ran/NN_name.ipynb``: whatever came out, for ``make accept`` to store;
+- ``_build/executed/NN_name.ipynb``: only when every cell passed; the book is built from it;
+- ``_build/ran/NN_name.json``: wall seconds and peak memory, which a test holds to the limits.
+
+pytest reads this file by itself when it collects a notebook of this folder.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+from nbval.plugin import IPyNbCell, IPyNbFile
+
+BUILD = Path(__file__).resolve().parent.parent / "_build"
+PEAK_MEMORY = "__import__('resource').getrusage(__import__('resource').RUSAGE_SELF).ru_maxrss"
+
+
+class Record:
+    """One run of one lesson: a copy of the notebook that fills up with new outputs."""
+
+    def __init__(self, lesson: IPyNbFile) -> None:
+        self.started = time.perf_counter()
+        self.failed = False
+        self.count = 0
+        self.notebook = nbformat.read(lesson.path, as_version=4)
+        self.code_cells = [
+            (index, cell)
+            for index, cell in enumerate(self.notebook.cells)
+            if cell.cell_type == "code"
+        ]
+        # never starts a kernel here: it turns kernel messages into outputs as Jupyter does
+        self.client = NotebookClient(self.notebook, record_timing=False)
+        self.client.reset_execution_trackers()
+
+
+@pytest.hookimpl
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Say which outputs nbval leaves alone: pictures and HTML differ between versions."""
+    if isinstance(collector, IPyNbFile):
+        collector.skip_compare += ("image/svg+xml", "text/html")
+        # a stored lesson has this line in place of a picture; the size says nothing
+        collector.sanitize_patterns[r"<Figure size .*>"] = "<Figure>"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Start the clock before nbval starts the kernel for the first cell."""
+    if isinstance(item, IPyNbCell) and not hasattr(item.parent, "record"):
+        item.parent.record = Record(item.parent)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Run the cell, overhear its messages, and fail it for anything on stderr."""
+    if not isinstance(item, IPyNbCell):
+        return (yield)
+
+    lesson, record = item.parent, item.parent.record
+    messages = []
+
+    def overhear(timeout: float | None = None, stream: str = "iopub") -> dict[str, Any]:
+        message = lesson.kernel.get_message(stream, timeout=timeout)
+        messages.append(message)
+        return message
+
+    lesson.get_kernel_message = overhear
+    try:
+        result = yield
+        stderr = "".join(
+            message["content"]["text"]
+            for message in messages
+            if message["msg_type"] == "stream" and message["content"]["name"] == "stderr"
+        )
+        if stderr:
+            item.raise_cell_error("The cell writes to stderr, which no lesson may do", stderr)
+        return result
+    except BaseException:
+        record.failed = True
+        raise
+    finally:
+        keep(record, item.cell_num, messages)
+
+
+def keep(record: Record, number: int, messages: list[dict[str, Any]]) -> None:
+    """Put the messages of code cell `number` (from 0) into the record as its outputs."""
+    index, cell = record.code_cells[number]
+    cell.outputs = []
+    record.client.clear_before_next_output = False
+    for message in messages:
+        if message["msg_type"] != "status":
+            record.client.process_message(message, cell, index)
+    CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, index)
+    record.count += 1
+    # nbval asks the kernel for no history, so the kernel does not count
+    cell.execution_count = record.count
+    for output in cell.outputs:
+        if output.output_type == "execute_result":
+            output.execution_count = record.count
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """After the last cell, while the kernel still lives, write the executed copy."""
+    if not isinstance(item, IPyNbCell) or (nextitem and nextitem.parent is item.parent):
+        return
+    lesson, record = item.parent, item.parent.record
+    if record.count < len(record.code_cells):
+        return  # only some cells were asked for
+    name = lesson.path.stem
+    cost = {
+        "seconds": round(time.perf_counter() - record.started, 1),
+        "peak_mb": peak_memory(lesson),
+    }
+    text = nbformat.writes(record.notebook) + "\n"
+    write(BUILD / "ran" / f"{name}.ipynb", text)
+    write(BUILD / "ran" / f"{name}.json", json.dumps(cost) + "\n")
+    if not record.failed:
+        write(BUILD / "executed" / f"{name}.ipynb", text)
+    item.config.stash.setdefault(COSTS, {})[name] = cost
+
+
+COSTS = pytest.StashKey[dict[str, dict[str, float | None]]]()
+
+
+def peak_memory(lesson: IPyNbFile) -> float | None:
+    """Ask the kernel for its peak resident memory in MB (10^6 bytes); None if it has died."""
+    if not lesson.kernel.is_alive():
+        return None
+    client = lesson.kernel.kc
+    asked = client.execute("", silent=True, user_expressions={"peak": PEAK_MEMORY})
+    while True:
+        reply = client.get_shell_msg(timeout=10)
+        if reply["parent_header"].get("msg_id") == asked:
+            break
+    peak = int(reply["content"]["user_expressions"]["peak"]["data"]["text/plain"])
+    # the system counts in bytes on macOS and in kilobytes elsewhere
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6)
+
+
+def write(path: Path, text: str) -> None:
+    """Write whole or not at all: make must not take half a lesson for a finished one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what each lesson cost."""
+    for name, cost in terminalreporter.config.stash.get(COSTS, {}).items():
+        terminalreporter.write_line(f"{name}: {cost['seconds']} s, {cost['peak_mb']} MB at most")

@@ -1,0 +1,68 @@
+"""Write environment.yml from pyproject.toml and requirements.lock; `make lock` runs it.
+
+Conda gives Python and pip; everything else comes by pip in the locked versions, so conda, Binder
+and `make` hold the same packages.
+"""
+
+import tomllib
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = "3.12"
+
+HEAD = f"""\
+# For conda and Binder.  Written by `make lock` from pyproject.toml and requirements.lock: the
+# direct dependencies in their locked versions for Python {PYTHON}.  Edit those, not this file.
+name: harmony-in-practice
+channels:
+  - conda-forge
+  - nodefaults
+dependencies:
+  - python={PYTHON}
+  - pip
+  - pip:
+"""
+
+
+def direct_requirements() -> list[Requirement]:
+    """Return what pyproject.toml asks for, the extra `course` included."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = project["dependencies"] + project["optional-dependencies"]["course"]
+    return [Requirement(line) for line in lines]
+
+
+def locked_versions(python: str) -> dict[str, str]:
+    """Return name -> version of what the lock installs for `python`, such as "3.12", on Linux."""
+    here = {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "platform_machine": "x86_64",
+        "platform_python_implementation": "CPython",
+        "implementation_name": "cpython",
+        "os_name": "posix",
+    }
+    versions = {}
+    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines():
+        if line[:1].isalnum():
+            requirement = Requirement(line.removesuffix("\\").strip())
+            if requirement.marker is None or requirement.marker.evaluate(here):
+                (pin,) = requirement.specifier
+                versions[canonicalize_name(requirement.name)] = pin.version
+    return versions
+
+
+def environment() -> str:
+    """Return the text of environment.yml."""
+    versions = locked_versions(PYTHON)
+    names = sorted(canonicalize_name(requirement.name) for requirement in direct_requirements())
+    pins = [f"      - {name}=={versions[name]}\n" for name in names]
+    return HEAD + "".join(pins) + "      - -e .\n"
+
+
+if __name__ == "__main__":
+    (ROOT / "environment.yml").write_text(environment(), encoding="utf-8")

@@ -1,0 +1,134 @@
+"""Write notebook files: what a lesson stores, and the workshop copies.
+
+    python tests/make_notebooks.py accept      # _build/ran/ -> notebooks/
+    python tests/make_notebooks.py exercises   # notebooks/ -> notebooks/exercises/
+
+A stored lesson holds the text that its cells print and no pictures, in one fixed form, so that
+a diff shows what an author changed and nothing else.
+"""
+
+import copy
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parent.parent
+LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+RAN = ROOT / "_build" / "ran"
+EXERCISES = ROOT / "notebooks" / "exercises"
+
+KERNEL = {
+    "kernelspec": {
+        "display_name": "Python 3 (ipykernel)",
+        "language": "python",
+        "name": "python3",
+    },
+    "language_info": {"name": "python"},
+}
+
+
+def tags(cell: NotebookNode) -> list[str]:
+    """Return the tags of a cell."""
+    return cell.metadata.get("tags", [])
+
+
+def as_text(nb: NotebookNode) -> str:
+    """Return the one form in which a notebook is stored: indent 1, sorted keys, final newline."""
+    return nbformat.writes(nb).rstrip("\n") + "\n"
+
+
+def stored(nb: NotebookNode) -> NotebookNode:
+    """Return a copy with what is stored: text outputs, cell ids, tags and alternative texts.
+
+    Raises
+    ------
+    ValueError
+        If a cell failed or wrote to stderr.
+    """
+    nb = nbformat.v4.upgrade(copy.deepcopy(nb))  # cells of older files get their ids here
+    nb.metadata = nbformat.from_dict(KERNEL)
+    for cell in nb.cells:
+        cell.metadata = nbformat.from_dict(
+            {key: cell.metadata[key] for key in ("tags", "mystnb") if key in cell.metadata}
+        )
+        if cell.cell_type != "code":
+            continue
+        outputs = []
+        for output in cell.outputs:
+            if output.output_type == "error":
+                raise ValueError(f"a cell failed with {output.ename}: {output.evalue}")
+            if output.output_type == "stream":
+                if output.name == "stderr":
+                    raise ValueError(f"a cell writes to stderr: {output.text}")
+                outputs.append(output)
+            elif "text/plain" in output.data:
+                output.data = nbformat.from_dict({"text/plain": output.data["text/plain"]})
+                output.metadata = nbformat.from_dict({})
+                outputs.append(output)
+        cell.outputs = outputs
+    nbformat.validate(nb)
+    return nb
+
+
+def exercise_copy(nb: NotebookNode) -> NotebookNode:
+    """Return the workshop copy: no solutions, no outputs, links that work one folder deeper."""
+    nb = copy.deepcopy(nb)
+    nb.cells = [cell for cell in nb.cells if "solution" not in tags(cell)]
+    for cell in nb.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+        else:
+            cell.source = re.sub(r"\]\((?=\.\./)", "](../", cell.source)
+    return stored(nb)
+
+
+def accept() -> None:
+    """Store the text of the last run of every lesson that differs from what is stored.
+
+    Raises
+    ------
+    SystemExit
+        If a lesson was edited since it ran, or its run failed.
+    """
+    for path in LESSONS:
+        ran_path = RAN / path.name
+        if not ran_path.exists():
+            print(f"{path.name}: has not run; run `make lessons` first")
+            continue
+        lesson = nbformat.read(path, as_version=4)
+        ran = nbformat.read(ran_path, as_version=4)
+        if [cell.source for cell in lesson.cells] != [cell.source for cell in ran.cells]:
+            sys.exit(f"{path.name}: was edited since it ran; run `make lessons` again")
+        for cell, new in zip(lesson.cells, ran.cells, strict=True):
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = new.outputs, new.execution_count
+        try:
+            text = as_text(stored(lesson))
+        except ValueError as error:
+            sys.exit(f"{path.name}: {error}")
+        if text != path.read_text(encoding="utf-8"):
+            path.write_text(text, encoding="utf-8")
+            print(f"{path.name}: stored")
+
+
+def exercises() -> None:
+    """Write `notebooks/exercises/` anew from the lessons."""
+    EXERCISES.mkdir(exist_ok=True)
+    wanted = {
+        EXERCISES / path.name: as_text(exercise_copy(nbformat.read(path, as_version=4)))
+        for path in LESSONS
+    }
+    for path in set(EXERCISES.glob("*.ipynb")) - set(wanted):
+        path.unlink()
+        print(f"{path.name}: removed, its lesson is gone")
+    for path, text in wanted.items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            print(f"{path.name}: written")
+
+
+if __name__ == "__main__":
+    {"accept": accept, "exercises": exercises}[sys.argv[1]]()

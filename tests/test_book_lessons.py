@@ -1,0 +1,57 @@
+"""The executed lessons, of which the book is made: complete, described in words, quick and small.
+
+Run after `make lessons`; `make test` sees to that.  On a machine much slower than two cores of
+2020, `LESSON_SECONDS=120 make test` moves the limit.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from make_notebooks import LESSONS, RAN, ROOT
+from test_notebooks import check_alt, code, lessons, read
+
+SECONDS = float(os.environ.get("LESSON_SECONDS", 60))
+MEGABYTES = 2000
+
+
+def executed(path: Path):
+    copy = ROOT / "_build" / "executed" / path.name
+    if not copy.exists():
+        pytest.fail(f"{path.stem} has no executed copy that passed: run `make lessons`")
+    return nbformat.read(copy, as_version=4)
+
+
+@lessons
+def test_executed_copy_is_this_lesson(path: Path) -> None:
+    nb, lesson = executed(path), read(path)
+    nbformat.validate(nb)
+    assert [cell.source for cell in nb.cells] == [cell.source for cell in lesson.cells]
+    counts = [cell.execution_count for cell in code(nb)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+@lessons
+def test_every_picture_has_words(path: Path) -> None:
+    pictures = 0
+    for cell in code(executed(path)):
+        if any("image/png" in output.get("data", {}) for output in cell.outputs):
+            pictures += 1
+            check_alt(cell)
+    assert pictures, "a lesson without a picture"
+
+
+@lessons
+def test_time_and_memory(path: Path) -> None:
+    cost = json.loads((RAN / f"{path.stem}.json").read_text())
+    assert cost["seconds"] <= SECONDS, f"{path.stem} took {cost['seconds']} s"
+    assert cost["peak_mb"] <= MEGABYTES, f"{path.stem} took {cost['peak_mb']} MB"
+
+
+def test_no_executed_copy_is_left_over() -> None:
+    """A lesson that was renamed leaves no copy behind for the book to pick up."""
+    copies = {path.name for path in (ROOT / "_build" / "executed").glob("*.ipynb")}
+    assert copies == {path.name for path in LESSONS}

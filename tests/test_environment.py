@@ -1,0 +1,118 @@
+"""The three places that name versions agree, and nothing in them is tied to one machine."""
+
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from make_environment import (
+    ROOT,
+    canonicalize_name,
+    direct_requirements,
+    environment,
+    locked_versions,
+)
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+# written in two parts so that this file does not name them itself
+HOSTS = ["py" + "pi.org", "python" + "hosted", "registry." + "npmjs", "deb." + "debian"]
+HOSTS += ["archive." + "ubuntu", "anaconda" + ".org", "conda." + "io"]
+PLACES = ["/" + place + "/" for place in ("root", "home", "Users", "tmp", "work", "opt")]
+
+
+def tracked() -> list[Path]:
+    """List the files of the repository, those not yet added included, ignored ones not."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split("\0")
+    return [ROOT / name for name in listed if name and (ROOT / name).is_file()]
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_lock_satisfies_pyproject(python: str) -> None:
+    versions = locked_versions(python)
+    for requirement in direct_requirements():
+        name = canonicalize_name(requirement.name)
+        assert name in versions, f"requirements.lock lacks {name}: run `make lock`"
+        assert requirement.specifier.contains(versions[name]), (
+            f"requirements.lock holds {name} {versions[name]}, "
+            f"pyproject.toml asks for {requirement.specifier}: run `make lock`"
+        )
+
+
+def test_environment_is_fresh() -> None:
+    text = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    assert text == environment(), "environment.yml is stale: run `make lock`"
+
+
+def test_installed_is_locked() -> None:
+    """The environment that runs these tests is the locked one."""
+    versions = locked_versions(f"{sys.version_info.major}.{sys.version_info.minor}")
+    for requirement in direct_requirements():
+        name = canonicalize_name(requirement.name)
+        assert version(name) == versions[name], f"{name}: remove .venv and run `make`"
+
+
+def test_every_upper_bound_says_why() -> None:
+    lines = PYPROJECT.splitlines()
+    bounded = [
+        number
+        for number, line in enumerate(lines)
+        if re.match(r'(\s*|requires-python = )"[^"]*(<|==|~=|!=)', line)
+    ]
+    assert bounded
+    for number in bounded:
+        above = lines[number - 1].strip()
+        assert above.startswith("#") or "#" in lines[number], (
+            f"pyproject.toml line {number + 1} bounds a version without naming the failure: "
+            f"{lines[number].strip()}"
+        )
+
+
+def test_every_locked_file_is_hashed() -> None:
+    """Each pin is followed by at least one SHA-256, so pip and uv both refuse other files."""
+    pins = re.split(r"\n(?=[A-Za-z0-9])", LOCK)[1:]
+    assert len(pins) > 100
+    for pin in pins:
+        assert "==" in pin.splitlines()[0]
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", pin), f"no hash: {pin.splitlines()[0]}"
+
+
+def test_lock_names_no_place() -> None:
+    """No index, no link, no path: the lock serves whatever index the reader's pip uses."""
+    assert "://" not in LOCK
+    assert "--index-url" not in LOCK
+    assert "--find-links" not in LOCK
+    for place in PLACES:
+        assert place not in LOCK
+
+
+def test_no_file_names_a_registry_or_a_machine() -> None:
+    for path in tracked():
+        if path.suffix in {".h5ad", ".png", ".woff", ".woff2", ".js", ".css", ".ico", ".svg"}:
+            continue
+        text = path.read_text(encoding="utf-8")
+        for host in HOSTS:
+            assert host not in text, f"{path.relative_to(ROOT)} names {host}"
+        for place in ("/ro" + "ot/", "/Us" + "ers/", "/wo" + "rk/"):
+            assert place not in text, f"{path.relative_to(ROOT)} names {place}"
+
+
+@pytest.mark.parametrize(
+    "command", [["check", "."], ["format", "--check", "."]], ids=["check", "format"]
+)
+def test_ruff(command: list[str]) -> None:
+    """Python files and notebooks are formatted and free of what the rules find."""
+    ruff = [sys.executable, "-m", "ruff"]
+    done = subprocess.run([*ruff, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

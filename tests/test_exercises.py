@@ -1,0 +1,32 @@
+"""The workshop copies in notebooks/exercises/ are what `make exercises` writes."""
+
+from pathlib import Path
+
+import nbformat
+
+from make_notebooks import EXERCISES, LESSONS, as_text, exercise_copy, tags
+from test_notebooks import code, lessons, read
+
+
+@lessons
+def test_workshop_copy_is_fresh(path: Path) -> None:
+    copy = EXERCISES / path.name
+    assert copy.exists(), f"{copy.name} is missing: run `make exercises`"
+    assert copy.read_text(encoding="utf-8") == as_text(exercise_copy(read(path))), (
+        f"{copy.name} is stale: run `make exercises`"
+    )
+
+
+def test_no_workshop_copy_is_left_over() -> None:
+    assert {path.name for path in EXERCISES.glob("*.ipynb")} == {path.name for path in LESSONS}
+
+
+@lessons
+def test_workshop_copy_holds_no_answer(path: Path) -> None:
+    nb = nbformat.read(EXERCISES / path.name, as_version=4)
+    nbformat.validate(nb)
+    assert not any("solution" in tags(cell) for cell in nb.cells)
+    assert all(not cell.outputs and cell.execution_count is None for cell in code(nb))
+    places = sum("exercise" in tags(cell) for cell in nb.cells)
+    checks = sum("check" in tags(cell) for cell in nb.cells)
+    assert places == checks >= 3

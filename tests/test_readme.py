@@ -1,0 +1,33 @@
+"""The README's map names every entry at the top of the repository, and no other."""
+
+import re
+import tomllib
+
+import yaml
+
+from make_environment import ROOT
+from test_environment import tracked
+
+
+def test_map_names_every_top_level_entry() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("## The map")[1]
+    rows = re.findall(r"^\| (`[^|]*`) \|", text.split("## ")[0], flags=re.MULTILINE)
+    named = {name.rstrip("/") for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    entries = {path.relative_to(ROOT).parts[0] for path in tracked()}
+    assert named == entries
+
+
+def test_commands_of_the_readme_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for name in ("README.md", "CONTRIBUTING.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for command in set(re.findall(r"(?:^|`)make ([a-z]+)\b", text, flags=re.MULTILINE)):
+            assert re.search(rf"^{command}:.*## ", makefile, flags=re.MULTILINE), command
+
+
+def test_citation_has_the_version_of_the_package() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert citation["version"] == project["version"]
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["authors"] == [{"name": "Harmony in Practice contributors"}]
