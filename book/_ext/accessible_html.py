@@ -1,0 +1,48 @@
+"""Small repairs to each page's HTML, made while Sphinx writes it.
+
+What a theme option or a template in ``_templates`` can mend is mended there, not here.
+"""
+
+from typing import Any
+
+from bs4 import BeautifulSoup  # comes with the theme
+from sphinx.application import Sphinx
+from sphinx.util.typing import ExtensionMetadata
+
+
+def repair(html: str) -> str:
+    """Return the body of a page with the markup that screen readers stumble over put right."""
+    soup = BeautifulSoup(html, "html.parser")
+
+    # pandas heads its index column with an empty <th>; a header must say something.
+    for header in soup.find_all("th"):
+        if not header.get_text(strip=True) and not header.find("img"):
+            header.name = "td"
+
+    # sphinxcontrib-bibtex marks a list whose children are no list items.
+    for element in soup.select(".citation-list, .citation-list .citation"):
+        del element["role"]
+
+    # The label of a folded cell hides its text from screen readers; and readers look for the
+    # solution, not for "code cell content".
+    for summary in soup.select("details.hide > summary"):
+        del summary["aria-label"]
+        if summary.find_parent(class_="tag_solution"):
+            summary.select_one(".collapsed").string = "Show the solution"
+            summary.select_one(".expanded").string = "Hide the solution"
+
+    return str(soup)
+
+
+def repair_page(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object
+) -> None:
+    """Repair what goes between header and footer, when Sphinx is about to write a page."""
+    if context.get("body"):
+        context["body"] = repair(context["body"])
+
+
+def setup(app: Sphinx) -> ExtensionMetadata:
+    """Connect to Sphinx."""
+    app.connect("html-page-context", repair_page)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,300 @@
+"""The built book: complete, offline, readable by everyone, and true in what its pages state.
+
+Looks at ``_build/html``, which ``make book`` writes. The tests that open pages need a Chromium:
+found as chromium, chromium-browser or google-chrome, or named by the environment variable CHROMIUM.
+Without one they are skipped, or fail when REQUIRE_BROWSER=1.
+"""
+
+import inspect
+import json
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import h5py
+import harmonypy
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+
+from helpers import metrics
+
+ROOT = Path(__file__).resolve().parents[1]
+HTML = ROOT / "_build" / "html"
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+PAGES = runpy.run_path(str(ROOT / "book" / "build.py"))["pages"](TOC)
+LESSONS = [page for page in PAGES if page.startswith("notebooks/")]
+EVERY_PAGE = [*PAGES, "index", "search", "genindex"]
+
+pytestmark = pytest.mark.book
+
+
+@pytest.fixture(scope="session")
+def book():
+    """The folder of the built book."""
+    if not (HTML / "index.html").exists():
+        reason = "the book is not built: run `make book` first"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    return HTML
+
+
+def soup_of(path):
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+# --- what the files say ---
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE)
+def test_page_exists_and_has_one_title(book, page):
+    path = book / f"{page}.html"
+    assert path.exists(), f"{page} is in _toc.yml but not in the book"
+    if page not in ("index", "search", "genindex"):
+        assert len(soup_of(path).select("article h1")) == 1
+
+
+def test_no_page_of_a_removed_source_is_left(book):
+    built = {path.relative_to(book).with_suffix("").as_posix() for path in book.rglob("*.html")}
+    assert {page for page in built if not page.startswith("_")} == set(EVERY_PAGE)
+
+
+@pytest.mark.parametrize("page", LESSONS)
+def test_computed_figures_have_alt_text(book, page):
+    for image in soup_of(book / f"{page}.html").select(".cell_output img"):
+        alt, name = image.get("alt", ""), Path(image["src"]).name
+        where = f"{page}: {name} says {alt!r}"
+        assert name not in alt, f"{where}; give the cell mystnb.image.alt"
+        assert Path(name).stem not in alt, f"{where}; give the cell mystnb.image.alt"
+        assert len(alt) >= 40, f"{where}; say what the figure shows, in a sentence"
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE)
+def test_page_names_no_other_host(book, page):
+    soup = soup_of(book / f"{page}.html")
+    loaded = [tag["src"] for tag in soup.select("[src]")]
+    loaded += [link["href"] for link in soup.select("link[href]") if "canonical" not in link["rel"]]
+    assert [url for url in loaded if re.match(r"(https?:)?//", url)] == []
+    inline = [script.get_text() for script in soup.select("script:not([src])")]
+    assert [text for text in inline if "//" in text.replace("// ", "")] == []
+
+
+def test_stylesheets_name_no_other_host(book):
+    outside = re.compile(r"(url\(|@import)\s*[\"']?(https?:)?//")
+    found = [css.name for css in book.rglob("*.css") if outside.search(css.read_text("utf-8"))]
+    assert found == []
+
+
+@pytest.mark.parametrize("page", LESSONS)
+def test_lesson_can_be_launched_and_downloaded(book, page):
+    links = [a["href"] for a in soup_of(book / f"{page}.html").select(".article-header-buttons a")]
+    for service in ("mybinder.org", "colab.research.google.com"):
+        assert any(service in link and f"{page}.ipynb" in link for link in links), service
+    (download,) = [link for link in links if link.endswith(".ipynb") and "://" not in link]
+    kept = json.loads((book / page).parent.joinpath(download).read_text(encoding="utf-8"))
+    lesson = ROOT / f"{page}.ipynb"
+    if not lesson.exists():
+        pytest.skip(f"{lesson.name} is not in notebooks/")
+    original = json.loads(lesson.read_text(encoding="utf-8"))
+    sources = [["".join(cell["source"]) for cell in nb["cells"]] for nb in (kept, original)]
+    assert sources[0] == sources[1], "the book was built from another version of the lesson"
+
+
+# --- what the pages state ---
+
+
+def test_missing_lesson_stops_the_build_in_one_sentence(tmp_path):
+    command = [sys.executable, "book/build.py", "--out", str(tmp_path / "_build")]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode != 0
+    (message,) = run.stderr.splitlines()
+    assert LESSONS[0] in message
+    assert "was not executed" in message
+
+
+def test_parameter_table_is_the_signature():
+    page = (ROOT / "book" / "parameters.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `?([^`|]+?)`? \|", page, flags=re.MULTILINE)
+    stated = dict(rows)
+    real = {
+        name: "required" if parameter.default is parameter.empty else repr(parameter.default)
+        for name, parameter in inspect.signature(harmonypy.run_harmony).parameters.items()
+    }
+    assert stated == real
+    assert f"harmonypy {version('harmonypy')}" in page, "read the page again for this version"
+
+
+def test_parameter_page_is_right_about_what_none_and_epsilon_cluster_mean():
+    rng = np.random.default_rng(0)
+    cells = rng.normal(size=(600, 8))
+    cells[::2] += 2
+    obs = pd.DataFrame({"batch": np.tile(["a", "b"], 300)})
+
+    def harmony(**parameters):
+        return harmonypy.run_harmony(cells, obs, "batch", verbose=False, **parameters)
+
+    default = harmony()
+    assert default.K == 600 / 30
+    assert np.array_equal(default.Z_corr, harmony(theta=2).Z_corr)
+    assert np.array_equal(default.Z_corr, harmony(epsilon_cluster=1e9).Z_corr)
+    # with room for more steps it is consulted, and first in the fifth
+    assert set(harmony(epsilon_cluster=1e9, max_iter_kmeans=20).kmeans_rounds) == {5}
+    # smaller alpha, and smaller lamb, correct more
+    moved = [np.abs(harmony(**p).Z_corr - cells).sum() for p in ({"alpha": 0.9}, {"alpha": 0.01})]
+    assert moved[0] < moved[1]
+
+
+def test_every_reference_has_a_doi_and_every_metric_a_reference():
+    bib = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
+    dois = re.findall(r"^\s*doi\s*=\s*\{(10\.[^}]+)\}", bib, flags=re.MULTILINE)
+    assert len(dois) == len(set(dois)) == len(re.findall(r"^@", bib, flags=re.MULTILINE))
+    assert set(metrics.metric_info()["doi"]) <= set(dois)
+
+
+def test_front_page_numbers():
+    front = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    (cells,) = re.findall(r"([\d,]+) blood cells", front)
+    with h5py.File(ROOT / "data" / "kang_pbmc.h5ad") as file:
+        assert file["X"].attrs["shape"][0] == int(cells.replace(",", ""))
+    (minutes,) = re.findall(r"quickstart takes about (\d+) minutes to read", front)
+    lesson = ROOT / "notebooks" / "00_quickstart.ipynb"
+    if not lesson.exists():
+        pytest.skip("00_quickstart.ipynb is not in notebooks/")
+    cells = json.loads(lesson.read_text(encoding="utf-8"))["cells"]
+    opening = " ".join("".join(cell["source"]) for cell in cells[:6])
+    assert re.search(rf"\b{minutes}\b[^.;\n]*\bmin", opening), f"its Time is not {minutes} minutes"
+
+
+def test_repair_changes_only_what_it_should():
+    repair = runpy.run_path(str(ROOT / "book" / "_ext" / "accessible_html.py"))["repair"]
+    kept = "<pre>a &lt; b  &amp;\n  c</pre><p>\\(x &lt; y\\)</p><table><tr><th>n</th></tr></table>"
+    assert repair(kept) == kept
+    assert repair("<table><tr><th></th></tr></table>") == "<table><tr><td></td></tr></table>"
+
+
+# --- what a browser shows ---
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """One Chromium for all tests."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        reason = "no Chromium found (set CHROMIUM to the path of one)"
+        pytest.fail(reason) if os.environ.get("REQUIRE_BROWSER") == "1" else pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", *quiet]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def tab(browser, book):
+    """Open a page from disk and note what it asks other hosts for, and what goes wrong in it."""
+    wide = {"width": 1280, "height": 900}
+    context = browser.new_context(viewport=wide, color_scheme="light", reduced_motion="reduce")
+    page = context.new_page()
+    page.outside, page.errors = [], []
+    page.on(
+        "request",
+        lambda r: None if r.url.startswith(("file:", "data:")) else page.outside.append(r.url),
+    )
+    page.on("console", lambda m: page.errors.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("requestfailed", lambda r: page.errors.append(f"missing: {r.url}"))
+
+    def open_page(name):
+        page.goto((book / f"{name}.html").as_uri())
+        if page.locator("script[src*=mathjax]").count():
+            page.evaluate("MathJax.startup.promise")
+        return page
+
+    yield open_page
+    context.close()
+    assert page.outside == []
+    assert page.errors == []
+
+
+# axe weighs the contrast of every coloured word of code, which takes most of its time: one word of
+# each kind in each kind of block says the same.
+LEAVE_ONE_WORD_OF_EACH_COLOUR = """() => {
+  const seen = new Set();
+  for (const word of document.querySelectorAll(".highlight span[class]")) {
+    const block = word.closest(".highlight").parentElement;
+    const kind = [word, block, block.parentElement].map(node => node.className).join("|");
+    if (seen.has(kind)) word.replaceWith(word.textContent);
+    seen.add(kind);
+  }
+}"""
+
+
+def violations(page):
+    """Serious and critical findings of axe, one line each."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.evaluate(LEAVE_ONE_WORD_OF_EACH_COLOUR)
+    # axe would fetch the stylesheets again, which a browser refuses for files on disk
+    options = {"resultTypes": ["violations"], "preload": False}
+    options["rules"] = {"label-content-name-mismatch": {"enabled": True}}
+    found = Axe().run(page, options=options).response["violations"]
+    return [
+        f"{rule['id']}: {rule['nodes'][0]['html'][:200]}"
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.parametrize("name", [page for page in EVERY_PAGE if page != "index"])
+def test_page_is_quiet_accessible_and_fits_a_phone(tab, name):
+    page = tab(name)
+    unread = page.locator("mjx-merror, .math:not(:has(mjx-container))").all_inner_texts()
+    assert unread == [], "formulas that MathJax cannot read"
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_function(f"document.documentElement.dataset.theme === '{scheme}'")
+        assert violations(page) == [], scheme
+    assert page.locator(".search-button-field:visible").count() == 1, "one search box"
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, "the page scrolls sideways"
+
+
+def test_top_leads_to_the_front_page(tab):
+    page = tab("index")
+    page.wait_for_url("**/book/index.html")
+    assert page.get_by_role("heading", level=1).inner_text() == "Harmony in Practice"
+
+
+def test_search_works_from_disk(tab):
+    page = tab(PAGES[0])
+    page.keyboard.press("Control+K")
+    page.keyboard.type("doublet")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/search.html?q=doublet")
+    page.get_by_text("found").first.wait_for()
+    results = page.locator("#search-results li a").all_inner_texts()
+    assert any("Glossary" in result for result in results)
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_solutions_are_folded_and_open_by_keyboard(tab, name):
+    page = tab(name)
+    solutions = page.locator(".cell.tag_solution details")
+    assert solutions.count() > 0, "a lesson without a folded solution"
+    first = solutions.first
+    assert not first.evaluate("details => details.open")
+    first.locator("summary").focus()
+    assert page.evaluate("document.activeElement.innerText").strip() == "Show the solution"
+    page.keyboard.press("Enter")
+    assert first.evaluate("details => details.open")
+    assert first.locator("pre").first.is_visible()
