@@ -30,13 +30,24 @@ TARGET = Path(__file__).with_name("kang_pbmc.h5ad")
 # told apart, and CD8 from CD4 T cells, in a second step.
 MARKERS = {
     "T": ["CD3D", "CD3E", "CD3G", "CD2", "IL7R", "TRAT1", "LCK", "CD27"],
-    "NK": "GNLY KLRF1 KLRC1 XCL1 XCL2 CLIC3 KLRD1 SH2D1B TYROBP FCER1G".split(),
+    "NK": [
+        "GNLY",
+        "KLRF1",
+        "KLRC1",
+        "XCL1",
+        "XCL2",
+        "CLIC3",
+        "KLRD1",
+        "SH2D1B",
+        "TYROBP",
+        "FCER1G",
+    ],
     "B": ["CD79A", "CD79B", "MS4A1", "CD19", "BANK1", "BLK", "VPREB3", "LINC00926"],
     "CD14 Mono": ["CD14", "S100A8", "S100A9", "LYZ", "VCAN", "FCN1", "CSF3R"],
     "FCGR3A Mono": ["FCGR3A", "MS4A7", "VMO1", "CDKN1C", "LST1", "CKB", "SIGLEC10"],
     "DC": ["FCER1A", "CLEC10A", "CD1C", "HLA-DQA1", "ENHO", "CD1E", "PKIB", "CPVL"],
     "pDC": ["LILRA4", "CLEC4C", "IL3RA", "TSPAN13", "SERPINF1", "ITM2C", "TCF4", "PLD4"],
-    "Megakaryocyte": "PF4 PPBP GNG11 SDPR TUBB1 ITGA2B TREML1 NRGN CLU".split(),
+    "Megakaryocyte": ["PF4", "PPBP", "GNG11", "SDPR", "TUBB1", "ITGA2B", "TREML1", "NRGN", "CLU"],
 }
 # The smallest score with which a type is in the running. Common types have low z-scores by
 # construction. Rare ones need a high floor: a stray PPBP, which is ambient in one cell in
@@ -143,9 +154,9 @@ def call_cell_types(adata: ad.AnnData) -> pd.DataFrame:
     ranked = np.sort(rivals.to_numpy(), axis=1)
     margin = ranked[:, -1] - ranked[:, -2]
 
-    hemoglobin = np.asarray(
-        counts[:, adata.var_names.get_indexer(HEMOGLOBIN)].sum(axis=1)
-    ).ravel() / totals
+    hemoglobin = (
+        np.asarray(counts[:, adata.var_names.get_indexer(HEMOGLOBIN)].sum(axis=1)).ravel() / totals
+    )
     cd3 = share_expressing(["CD3D", "CD3E", "CD3G"])
     cd8 = share_expressing(["CD8A", "CD8B"])
     t_or_nk = winner.isin(["T", "NK"])

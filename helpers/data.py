@@ -86,6 +86,8 @@ def load_pbmc(full: bool = False) -> ad.AnnData:
             f"{PBMC_FILE} is damaged or was changed: restore it with `git checkout -- data`."
         )
     adata = ad.read_h5ad(PBMC_FILE)
+    # pandas 2 reads the names as nullable strings, which anndata 0.12 refuses to write again
+    adata.obs_names, adata.var_names = adata.obs_names.astype(str), adata.var_names.astype(str)
     adata.X = adata.X.astype(np.float32)
     return adata
 
@@ -183,9 +185,9 @@ def plant_run(
 
     # Binomial thinning of counts gives counts again, as sequencing less would.
     thinned = counts[second]
-    thinned.data = rng.binomial(
-        thinned.data.astype(np.int64), capture[thinned.indices]
-    ).astype(counts.dtype)
+    thinned.data = rng.binomial(thinned.data.astype(np.int64), capture[thinned.indices]).astype(
+        counts.dtype
+    )
     rows = np.argsort(np.r_[np.flatnonzero(~second), np.flatnonzero(second)])
     planted = adata.copy()
     planted.X = sp.vstack([counts[~second], thinned], format="csr")[rows]

@@ -1,4 +1,4 @@
-"""Look at the design before correcting: can the batch and the biology be told apart at all?
+"""Say, before anything is corrected, whether batch and biology can be told apart at all.
 
 ``check`` cross-tabulates the variables and gives one verdict. No algorithm can separate two
 variables that always occur together; the table shows it before Harmony hides it.

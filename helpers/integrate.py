@@ -228,10 +228,8 @@ def _checked_embedding(adata: ad.AnnData, basis: str) -> np.ndarray:
     return pcs
 
 
-def _checked_theta(
-    theta: float | Sequence[float], labels: pd.DataFrame
-) -> float | list[float]:
-    """theta as one number or one per variable."""
+def _checked_theta(theta: float | Sequence[float], labels: pd.DataFrame) -> float | list[float]:
+    """Theta as one number or one per variable."""
     values = np.asarray(theta, dtype=float)
     if values.ndim > 1 or (values.ndim == 1 and len(values) != labels.shape[1]):
         raise ValueError(

@@ -183,7 +183,7 @@ def _coordinates(adata: ad.AnnData, basis: str) -> np.ndarray:
 def _values(adata: ad.AnnData, color: str) -> pd.Series:
     if color not in adata.obs and color not in adata.var_names:
         raise KeyError(f"{color!r} is neither a column of adata.obs nor a gene of adata.")
-    values = adata.obs_vector(color)
+    values = adata.obs[color] if color in adata.obs else adata[:, [color]].to_df()[color]
     numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
     return pd.Series(values) if numeric else pd.Series(adata.obs[color].astype("category").array)
 

@@ -47,17 +47,22 @@ def test_file_is_small_and_is_the_one_that_the_code_and_the_card_name(pbmc):
 
 def test_cells_are_what_the_card_says(pbmc):
     assert pbmc.shape == (6000, 35635)
-    assert sp.isspmatrix_csr(pbmc.X) and pbmc.X.dtype == np.float32
-    assert (pbmc.X.data == np.rint(pbmc.X.data)).all() and pbmc.X.data.min() >= 1
+    assert sp.isspmatrix_csr(pbmc.X)
+    assert pbmc.X.dtype == np.float32
+    assert (pbmc.X.data == np.rint(pbmc.X.data)).all()
+    assert pbmc.X.data.min() >= 1
     assert pbmc.obs["condition"].value_counts().to_dict() == {"control": 3000, "stimulated": 3000}
-    assert pbmc.obs_names.is_unique and pbmc.var_names.is_unique
+    assert pbmc.obs_names.is_unique
+    assert pbmc.var_names.is_unique
     assert pbmc.obs_names.str.fullmatch(r"(control|stimulated)_[ACGT]{14}-1").all()
     mitochondrial = pbmc.var_names.str.startswith("MT-")
-    assert mitochondrial.sum() == 13 and pbmc.X[:, mitochondrial].nnz == 0
+    assert mitochondrial.sum() == 13
+    assert pbmc.X[:, mitochondrial].nnz == 0
     genes = np.diff(pbmc.X.indptr)
     assert 15 <= genes.min() < 20
     seen = {gene: np.mean(pbmc[:, gene].X.toarray() > 0) for gene in ("HBB", "PPBP")}
-    assert 0.09 < seen["HBB"] < 0.12 and 1 / 18 < seen["PPBP"] < 1 / 16
+    assert 0.09 < seen["HBB"] < 0.12
+    assert 1 / 18 < seen["PPBP"] < 1 / 16
     assert (np.asarray(pbmc.X.sum(axis=0)) == 0).mean() > 0.5
 
 
@@ -174,7 +179,8 @@ def test_prepare_gives_pcs_and_keeps_the_counts(pbmc):
     assert np.allclose(np.expm1(adata.X.data).max(), np.expm1(adata.X.max()))
     np.testing.assert_allclose(np.asarray(adata.X.expm1().sum(axis=1)), 1e4, rtol=1e-4)
     assert np.diff(counts.indptr).min() > 190  # genes seen in fewer than 3 cells left with them
-    assert pbmc.n_obs == 6000 and "log1p" not in pbmc.uns
+    assert pbmc.n_obs == 6000
+    assert "log1p" not in pbmc.uns
 
 
 def test_prepare_refuses_what_is_not_counts(pbmc):
@@ -187,7 +193,8 @@ def test_prepare_refuses_what_is_not_counts(pbmc):
 def test_planted_run_has_the_effect_that_it_says(pbmc):
     before = pbmc.X.copy()
     planted = plant_run(pbmc, seed=1)
-    assert (pbmc.X != before).nnz == 0 and "run" not in pbmc.obs
+    assert (before != pbmc.X).nnz == 0
+    assert "run" not in pbmc.obs
     crosstab = pd.crosstab(planted.obs["condition"], planted.obs["run"])
     assert (crosstab == 1500).all(axis=None)
 
@@ -204,7 +211,8 @@ def test_planted_run_has_the_effect_that_it_says(pbmc):
     common = total > 200
     assert common.sum() > 500
     assert (np.abs(share - capture)[common] <= 5 * error[common] + 1e-9).all()
-    assert 0.5 < np.median(capture) < 0.7 and np.std(np.log(capture)) > 0.3
+    assert 0.5 < np.median(capture) < 0.7
+    assert np.std(np.log(capture)) > 0.3
 
 
 def test_planted_run_depends_on_its_seed_alone(pbmc):
@@ -215,7 +223,8 @@ def test_planted_run_depends_on_its_seed_alone(pbmc):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"), [({"depth": 0}, "depth"), ({"depth": 1.5}, "depth"), ({"bias": -1}, "bias")]
+    ("arguments", "words"),
+    [({"depth": 0}, "depth"), ({"depth": 1.5}, "depth"), ({"bias": -1}, "bias")],
 )
 def test_planted_run_refuses_impossible_settings(pbmc, arguments, words):
     with pytest.raises(ValueError, match=words):

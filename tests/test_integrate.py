@@ -121,9 +121,7 @@ def test_records_what_was_done_and_the_record_survives_writing(tmp_path):
 def test_converged_follows_the_objective():
     adata = cells()
     harmonize(adata, "batch", max_iter_harmony=1, epsilon_harmony=1e-12, adjusted_basis="one")
-    harmonize(
-        adata, "batch", max_iter_harmony=50, epsilon_harmony=1e-2, adjusted_basis="many"
-    )
+    harmonize(adata, "batch", max_iter_harmony=50, epsilon_harmony=1e-2, adjusted_basis="many")
     assert not adata.uns["one"]["converged"]
     many = adata.uns["many"]
     last, end = many["objective"][-2:]
@@ -155,9 +153,7 @@ def test_labels_of_any_kind_give_the_same_answer(labels):
     adata.obs["run"] = pd.Series(codes, adata.obs_names).astype(labels)
     harmonize(adata, "run")
     harmonize(expected, "run")
-    np.testing.assert_array_equal(
-        adata.obsm["X_pca_harmony"], expected.obsm["X_pca_harmony"]
-    )
+    np.testing.assert_array_equal(adata.obsm["X_pca_harmony"], expected.obsm["X_pca_harmony"])
 
 
 def test_a_category_that_no_cell_has_is_ignored():
