@@ -2,6 +2,8 @@
 # Needs GNU make 3.81 or later, Python 3.11, 3.12 or 3.13, and a package index that pip can reach.
 
 PYTHON ?= python3
+# a cell that takes longer has failed; more on a busy machine: make book CELL_SECONDS=600
+CELL_SECONDS ?= 120
 PY     := .venv/bin/python
 # written last, when the environment is whole
 READY  := .venv/installed
@@ -69,7 +71,7 @@ run-lessons: $(EXECUTED)
 
 # One run serves the tests and the book: nbval compares, notebooks/conftest.py keeps.
 _build/executed/%.ipynb: notebooks/%.ipynb $(CAUSES) $(READY)
-	@$(PY) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=120 -q -p no:cacheprovider $<
+	@$(PY) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=$(CELL_SECONDS) -q -rf -p no:cacheprovider $<
 
 $(BOOK): $(EXECUTED) $(PAGES) $(READY)
 	$(PY) book/build.py
@@ -85,12 +87,13 @@ $(READY): requirements.lock
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	    echo "'$(PYTHON)' lacks the module venv: install it (on Debian and Ubuntu the package python3-venv)" \
 	         "or name another Python, as in 'make $(or $(MAKECMDGOALS),book) PYTHON=python3.12'." >&2; exit 1; }
-	@echo "Setting up .venv, once; about a minute ..."
+	@echo "Setting up .venv, once: some 200 packages. This takes a minute or more and says little ..."
 	@$(PYTHON) -m venv --clear .venv
 	@awk '/^uv==/ { on = 1 } on { print } on && !/\\$$/ { exit }' requirements.lock > .venv/uv.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
-	@.venv/bin/uv pip sync --python $(PY) --require-hashes --compile-bytecode requirements.lock \
+	@.venv/bin/uv pip sync --quiet --python $(PY) --require-hashes --compile-bytecode requirements.lock \
 	    || { echo "uv could not; pip takes over."; \
-	         $(PY) -m pip install --disable-pip-version-check --require-hashes -r requirements.lock; }
+	         $(PY) -m pip install --disable-pip-version-check --require-hashes \
+	            --progress-bar off -r requirements.lock; }
 	@.venv/bin/uv pip install --quiet --python $(PY) --no-deps --no-build-isolation --editable .
 	@touch $@

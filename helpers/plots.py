@@ -1,5 +1,7 @@
 """The course's pictures: one style, colour-blind safe, each function returns the figure.
 
+In a notebook, leave the call on the last line of its cell, without a semicolon.
+
 Cells are drawn in random order, so that the batch drawn last does not hide the first.
 Colours: the *muted* scheme of Paul Tol (SRON/EPS/TN/09-002, 2021) and a grey.
 """
@@ -88,7 +90,7 @@ def embedding(
     """
     fig, ax = plt.subplots(figsize=(5.5, 4))
     _draw(ax, _coordinates(adata, basis), _values(adata, color), title or color, on_data)
-    return fig
+    return _closed(fig)
 
 
 def before_after(
@@ -113,7 +115,7 @@ def before_after(
         values = _values(adata, name)
         _draw(row[0], left, values, f"{titles[0]}: {name}", on_data, legend=False)
         _draw(row[1], right, values, f"{titles[1]}: {name}", on_data)
-    return fig
+    return _closed(fig)
 
 
 def convergence(records: Mapping) -> Figure:
@@ -142,7 +144,7 @@ def convergence(records: Mapping) -> Figure:
     ax.set(xlabel="round", ylabel="objective, relative to the start")
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend()
-    return fig
+    return _closed(fig)
 
 
 def scores(table: pd.DataFrame, better: Mapping[str, str] | None = None) -> Figure:
@@ -171,6 +173,12 @@ def scores(table: pd.DataFrame, better: Mapping[str, str] | None = None) -> Figu
         ax.margins(x=0.15, y=0.15)
     for ax in axes.flat[table.shape[1] :]:
         ax.axis("off")
+    return _closed(fig)
+
+
+def _closed(fig: Figure) -> Figure:
+    """Take the figure from pyplot, or a notebook would show it twice: as open, and as returned."""
+    plt.close(fig)
     return fig
 
 

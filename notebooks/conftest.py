@@ -6,11 +6,12 @@ copy of the lesson:
 
 - ``_build/ran/NN_name.ipynb``: whatever came out, for ``make accept`` to store;
 - ``_build/executed/NN_name.ipynb``: only when every cell passed; the book is built from it;
-- ``_build/ran/NN_name.json``: wall seconds and peak memory, which a test holds to the limits.
+- ``_build/ran/NN_name.json``: seconds and peak memory, which a test holds to the limits.
 
 pytest reads this file by itself when it collects a notebook of this folder.
 """
 
+import ast
 import json
 import os
 import sys
@@ -26,7 +27,8 @@ from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbval.plugin import IPyNbCell, IPyNbFile
 
 BUILD = Path(__file__).resolve().parent.parent / "_build"
-PEAK_MEMORY = "__import__('resource').getrusage(__import__('resource').RUSAGE_SELF).ru_maxrss"
+# user and system seconds and peak memory of the kernel so far
+USAGE = "tuple(__import__('resource').getrusage(0))[:3]"
 
 
 class Record:
@@ -121,10 +123,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if record.count < len(record.code_cells):
         return  # only some cells were asked for
     name = lesson.path.stem
-    cost = {
-        "seconds": round(time.perf_counter() - record.started, 1),
-        "peak_mb": peak_memory(lesson),
-    }
+    cost = {"seconds": round(time.perf_counter() - record.started, 1), **usage(lesson)}
     text = nbformat.writes(record.notebook) + "\n"
     write(BUILD / "ran" / f"{name}.ipynb", text)
     write(BUILD / "ran" / f"{name}.json", json.dumps(cost) + "\n")
@@ -133,22 +132,24 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     item.config.stash.setdefault(COSTS, {})[name] = cost
 
 
-COSTS = pytest.StashKey[dict[str, dict[str, float | None]]]()
+COSTS = pytest.StashKey[dict[str, dict[str, float]]]()
 
 
-def peak_memory(lesson: IPyNbFile) -> float | None:
-    """Ask the kernel for its peak resident memory in MB (10^6 bytes); None if it has died."""
+def usage(lesson: IPyNbFile) -> dict[str, float]:
+    """Ask the kernel for its processor seconds and its peak memory in MB; nothing if it died."""
     if not lesson.kernel.is_alive():
-        return None
+        return {}
     client = lesson.kernel.kc
-    asked = client.execute("", silent=True, user_expressions={"peak": PEAK_MEMORY})
+    asked = client.execute("", silent=True, user_expressions={"usage": USAGE})
     while True:
         reply = client.get_shell_msg(timeout=10)
         if reply["parent_header"].get("msg_id") == asked:
             break
-    peak = int(reply["content"]["user_expressions"]["peak"]["data"]["text/plain"])
+    text = reply["content"]["user_expressions"]["usage"]["data"]["text/plain"]
+    user, system, peak = ast.literal_eval(text)
     # the system counts in bytes on macOS and in kilobytes elsewhere
-    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6)
+    peak *= 1 if sys.platform == "darwin" else 1024
+    return {"cpu_seconds": round(user + system, 1), "peak_mb": round(peak / 1e6)}
 
 
 def write(path: Path, text: str) -> None:
@@ -162,4 +163,4 @@ def write(path: Path, text: str) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what each lesson cost."""
     for name, cost in terminalreporter.config.stash.get(COSTS, {}).items():
-        terminalreporter.write_line(f"{name}: {cost['seconds']} s, {cost['peak_mb']} MB at most")
+        terminalreporter.write_line(f"{name}: {cost}")

@@ -1,7 +1,7 @@
 """The executed lessons, of which the book is made: complete, described in words, quick and small.
 
-Run after `make lessons`; `make test` sees to that.  On a machine much slower than two cores of
-2020, `LESSON_SECONDS=120 make test` moves the limit.
+Run after `make lessons`; `make test` sees to that.  On a slow machine `LESSON_SECONDS=120 make
+test` moves the limit of time.
 """
 
 import json
@@ -38,7 +38,9 @@ def test_executed_copy_is_this_lesson(path: Path) -> None:
 def test_every_picture_has_words(path: Path) -> None:
     pictures = 0
     for cell in code(executed(path)):
-        if any("image/png" in output.get("data", {}) for output in cell.outputs):
+        shown = [o.data["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})]
+        assert len(shown) == len(set(shown)), f"cell {cell.execution_count} shows a picture twice"
+        if shown:
             pictures += 1
             check_alt(cell)
     assert pictures, "a lesson without a picture"
@@ -46,9 +48,10 @@ def test_every_picture_has_words(path: Path) -> None:
 
 @lessons
 def test_time_and_memory(path: Path) -> None:
+    """Clock time; processor time where the machine was busy with something else meanwhile."""
     cost = json.loads((RAN / f"{path.stem}.json").read_text())
-    assert cost["seconds"] <= SECONDS, f"{path.stem} took {cost['seconds']} s"
-    assert cost["peak_mb"] <= MEGABYTES, f"{path.stem} took {cost['peak_mb']} MB"
+    assert min(cost["seconds"], cost["cpu_seconds"]) <= SECONDS, f"{path.stem}: {cost}"
+    assert cost["peak_mb"] <= MEGABYTES, f"{path.stem}: {cost}"
 
 
 def test_no_executed_copy_is_left_over() -> None:

@@ -1,0 +1,353 @@
+"""What lesson 01 says, held against the cells: each docstring is a sentence of the lesson.
+
+Scrublet runs here with another seed than in the lesson, so what is asserted of doublets does not
+hang on one draw.
+"""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+
+from helpers import data, metrics
+from helpers.integrate import harmonize
+
+LANES = ["control", "stimulated"]
+
+
+@pytest.fixture(scope="module")
+def raw() -> ad.AnnData:
+    adata = data.load_pbmc()
+    adata.var["mt"] = adata.var_names.str.startswith("MT-")
+    adata.var["hb"] = adata.var_names.isin(["HBA1", "HBA2", "HBB"])
+    sc.pp.calculate_qc_metrics(
+        adata, qc_vars=["mt", "hb"], percent_top=None, log1p=False, inplace=True
+    )
+    return adata
+
+
+@pytest.fixture(scope="module")
+def lanes(raw) -> dict[str, ad.AnnData]:
+    """The two lanes as files of their own would hold them: bare barcodes, no condition."""
+    split = {}
+    for name in LANES:
+        lane = raw[raw.obs["condition"] == name].copy()
+        lane.obs_names = lane.obs_names.str.removeprefix(f"{name}_")
+        del lane.obs["condition"]
+        split[name] = lane
+    return split
+
+
+@pytest.fixture(scope="module")
+def prepared() -> ad.AnnData:
+    return data.prepare(data.load_pbmc(), n_comps=50)
+
+
+@pytest.fixture(scope="module")
+def by_lane() -> ad.AnnData:
+    return data.prepare(data.load_pbmc(), batch_key="condition")
+
+
+@pytest.fixture(scope="module")
+def doublets() -> ad.AnnData:
+    adata = data.load_pbmc()
+    sc.pp.filter_cells(adata, min_genes=200)
+    sc.pp.filter_genes(adata, min_cells=3)
+    search(adata, seed=1)
+    return adata
+
+
+def search(adata: ad.AnnData, seed: int, **kwargs) -> None:
+    settings = {"batch_key": "condition", "mean_center": False} | kwargs
+    sc.pp.scrublet(
+        adata, expected_doublet_rate=0.1, use_approx_neighbors=False, random_state=seed, **settings
+    )
+
+
+def found(adata: ad.AnnData, genes: list[str]) -> pd.DataFrame:
+    return sc.get.obs_df(adata, genes) > 0
+
+
+def own_type(pcs: np.ndarray, types: pd.Series) -> pd.Series:
+    """Per type, the mean share of the 15 nearest neighbours that have the cell's own type."""
+    typed = (types != "unassigned").to_numpy()
+    labels = np.asarray(types.astype(str), dtype=object)[typed]
+    nearest = metrics.nearest_neighbors(pcs[typed], 15).indices
+    same = pd.Series((labels[nearest] == labels[:, None]).mean(axis=1))
+    return same.groupby(labels).mean()
+
+
+# --- put the batches together -----------------------------------------------------------------
+
+
+def test_shared_barcodes(lanes) -> None:
+    """A few [barcodes occur in both lanes], by chance, and they are different cells."""
+    shared = lanes["control"].obs_names.intersection(lanes["stimulated"].obs_names)
+    assert 1 <= len(shared) <= 50
+    a, b = (lane[shared].X for lane in lanes.values())
+    assert ((a != b).sum(axis=1) > 0).all()
+
+
+def test_concat_appends_the_batch(lanes, raw) -> None:
+    """`index_unique` appends the batch to each name, and `label` writes it into a column."""
+    joined = ad.concat(lanes, label="condition", index_unique="_", join="outer")
+    assert joined.obs_names.is_unique
+    assert joined.obs_names.str.endswith("_stimulated").sum() == 3000
+    assert (joined.obs["condition"].to_numpy() == raw.obs["condition"].to_numpy()).all()
+    assert (joined.X != raw.X).nnz == 0
+
+
+def test_concat_leaves_out(lanes) -> None:
+    """`ad.concat` leaves out columns of `var` unless you say `merge="same"`, and drops `uns`."""
+    some = {name: lane[:50, :100].copy() for name, lane in lanes.items()}
+    for lane in some.values():
+        lane.var = lane.var[["mt"]]
+        lane.uns["note"] = "the same in both"
+    plain = ad.concat(some, index_unique="_")
+    assert not len(plain.var.columns)
+    assert not plain.uns
+    assert list(ad.concat(some, index_unique="_", merge="same").var) == ["mt"]
+
+
+def test_names_as_text_then_unique(lanes) -> None:
+    """Where names are stored as a categorical index, text comes before unique names."""
+    lane = lanes["control"][:20, :3].copy()
+    lane.var.index = pd.CategoricalIndex(["A", "A", "B"])
+    lane.var_names = lane.var_names.astype(str)
+    lane.var_names_make_unique()
+    assert list(lane.var_names) == ["A", "A-1", "B"]
+
+
+def test_joins(lanes) -> None:
+    """The inner join drops more than a thousand genes; the outer writes zeros where none is."""
+    filtered = {name: lane.copy() for name, lane in lanes.items()}
+    for lane in filtered.values():
+        sc.pp.filter_genes(lane, min_cells=3)
+    inner, outer = (ad.concat(filtered, join=j, index_unique="_") for j in ("inner", "outer"))
+    assert outer.n_vars - inner.n_vars > 1000
+    assert "BATF2" not in inner.var_names
+    seen = filtered["stimulated"].var["n_cells"]
+    only = filtered["stimulated"].var_names.difference(filtered["control"].var_names)
+    assert (seen[only] >= 100).sum() >= 3
+    assert seen["BATF2"] > 50
+    assert outer[:3000, "BATF2"].X.sum() == 0  # control lists no such gene
+
+
+# --- look at each batch before you filter -----------------------------------------------------
+
+
+def test_mitochondrial_column_is_zero(raw) -> None:
+    """The matrix lists the mitochondrial genes, and every one of their counts is zero."""
+    assert raw.var["mt"].sum() == 13
+    assert raw[:, raw.var["mt"]].X.sum() == 0
+    assert (raw.obs["pct_counts_mt"] < 20).all()
+
+
+def test_counts_start_abruptly(raw) -> None:
+    """Counts start abruptly, near 600 in both lanes: someone has cut there before us."""
+    for name in LANES:
+        counts = raw.obs.loc[raw.obs["condition"] == name, "total_counts"]
+        assert 550 < counts.min() < 650
+        assert (counts < counts.min() + 100).sum() > 50
+
+
+def test_gap_of_genes(raw) -> None:
+    """The gap lies between 150 and 200 in each lane, and to its left are red cells."""
+    for name in LANES:
+        cells = raw.obs[raw.obs["condition"] == name]
+        genes = cells["n_genes_by_counts"]
+        assert genes.between(150, 200).sum() <= 2
+        assert (genes < 150).sum() > 15
+        few = cells[genes < 200]
+        assert few["total_counts"].median() > cells["total_counts"].median()
+        assert few["pct_counts_hb"].median() > 90
+
+
+def test_ambient_haemoglobin(raw) -> None:
+    """HBB is found in about one cell in ten of every type; PPBP marks the megakaryocytes."""
+    types = raw.obs["cell_type"]
+    typed = types != "unassigned"
+    share = found(raw, ["HBB", "PPBP"])[typed].groupby(types[typed], observed=True).mean()
+    assert share["HBB"].between(0.05, 0.20).all()
+    assert share.loc["Megakaryocyte", "PPBP"] > 0.9
+    assert share["PPBP"].drop("Megakaryocyte").max() < 0.12
+
+
+def test_mad_rule(raw) -> None:
+    """Five MADs agree with the gap; three remove more than half of the dendritic cells."""
+    for name in LANES:
+        cells = raw.obs[raw.obs["condition"] == name]
+        genes = np.log1p(cells["n_genes_by_counts"])
+        mad = (genes - genes.median()).abs().median()
+        assert 150 < np.expm1(genes.median() - 5 * mad) < 200
+        above = genes > genes.median() + 3 * mad
+        assert above[cells["cell_type"].isin(["DC", "pDC"])].mean() > 0.5
+        assert above.mean() < 0.1
+
+
+# --- find doublets, one lane at a time --------------------------------------------------------
+
+
+def test_automatic_threshold(doublets) -> None:
+    """Nearly none in the stimulated lane, which is not believable."""
+    called = doublets.obs.groupby("condition", observed=True)["predicted_doublet"].mean()
+    assert called["stimulated"] < 0.01
+
+
+def test_implied_rate(doublets) -> None:
+    """Up to 0.2 the implied rate is at least twice what we expect; from 0.25 on it stays put."""
+    scores = doublets.obs["doublet_score"]
+    lanes = doublets.uns["scrublet"]["batches"].values()
+    simulated = np.concatenate([lane["doublet_scores_sim"] for lane in lanes])
+    implied = {t: (scores > t).mean() / (simulated > t).mean() for t in (0.15, 0.2, 0.25, 0.3)}
+    assert implied[0.15] > implied[0.2] > 0.19
+    assert 0.11 < implied[0.3] <= implied[0.25] < 0.19
+
+
+def test_pairs_of_one_type(doublets) -> None:
+    """The left part [of the simulated scores] is mostly pairs of one type."""
+    for name in LANES:
+        types = doublets.obs.loc[doublets.obs["condition"] == name, "cell_type"].astype(str)
+        types = np.asarray(types.replace({"CD4 T": "T", "CD8 T": "T"}), dtype=object)
+        lane = doublets.uns["scrublet"]["batches"][name]
+        pairs = types[np.asarray(lane["doublet_parents"])]
+        typed = (pairs != "unassigned").all(axis=1)
+        same, scores = pairs[typed, 0] == pairs[typed, 1], lane["doublet_scores_sim"][typed]
+        assert same[scores < 0.15].mean() > 0.55
+        assert same[scores > 0.25].mean() < 0.1
+
+
+def test_ambient_lyz(doublets) -> None:
+    """LYZ is ambient too: cells of other lineages that are not flagged have it as well."""
+    others = doublets.obs["cell_type"].isin(["CD4 T", "CD8 T", "NK", "B"])
+    calm = (doublets.obs["doublet_score"] <= 0.25) & others
+    assert 0.01 < found(doublets, ["LYZ"])["LYZ"][calm].mean() < 0.04
+
+
+def test_impossible_pairs(doublets) -> None:
+    """Of the impossible cells about half are flagged, of the others about one in sixteen."""
+    flagged = doublets.obs["doublet_score"] > 0.25
+    for pair in (["CD3D", "CD79A"], ["CD3D", "LYZ"], ["CD79A", "LYZ"]):
+        both = found(doublets, pair).all(axis=1)
+        assert 0.35 < flagged[both].mean() < 0.6
+        assert 0.045 < flagged[~both].mean() < 0.075
+
+
+def test_whom_flags_hit(doublets) -> None:
+    """CD4 T cells are hardly flagged; with another seed, half as many pDC as in the lesson."""
+    flagged = doublets.obs["doublet_score"] > 0.25
+    share = flagged.groupby(doublets.obs["cell_type"], observed=True).mean()
+    assert share.idxmin() == "CD4 T"
+    assert share["CD4 T"] < 0.03
+    assert 0.08 < share["pDC"] < 0.16  # a quarter of them with seed 0
+
+
+def test_fast_settings_and_another_seed(doublets) -> None:
+    """The scores hardly change [with `mean_center=False`]; one flag in ten moves with the seed."""
+    lane = doublets[doublets.obs["condition"] == "control"].copy()
+    fast = lane.obs["doublet_score"].to_numpy().copy()
+    search(lane, seed=1, batch_key=None, mean_center=True)
+    assert np.corrcoef(fast, lane.obs["doublet_score"])[0, 1] > 0.97
+    search(lane, seed=0, batch_key=None)
+    again = lane.obs["doublet_score"].to_numpy() > 0.25
+    assert 0.8 < again[fast > 0.25].mean() < 0.95
+
+
+# --- normalise, and choose the genes ----------------------------------------------------------
+
+
+def test_genes_that_change(prepared, by_lane) -> None:
+    """`batch_key` has not dropped the interferon genes, and exchanges rare genes for others."""
+    plain, lane = prepared.var["highly_variable"], by_lane.var["highly_variable"]
+    assert 250 < (plain & ~lane).sum() < 380
+    assert lane[["ISG15", "IFIT3", "CXCL10", "IFIT1", "IFIT2", "TNFSF10"]].all()
+    assert plain["ISG20"]
+    assert not lane["ISG20"]
+    assert not (plain | lane)[["IFI6", "LY6E", "MX1"]].any()
+    n_cells = prepared.var["n_cells"]
+    assert 3 * n_cells[plain & ~lane].median() < n_cells[lane & ~plain].median()
+
+
+def test_how_batch_key_ranks(by_lane) -> None:
+    """All genes that both lanes select are in; it is not an intersection (fewer than 600)."""
+    var = by_lane.var
+    n_lanes, chosen = var["highly_variable_nbatches"], var["highly_variable"]
+    assert chosen[n_lanes == 2].all()
+    assert 500 < (n_lanes == 2).sum() < 600
+    assert not chosen[n_lanes == 0].any()
+    one = var[n_lanes == 1]
+    worst = one.loc[one["highly_variable"], "dispersions_norm"].min()
+    assert worst >= one.loc[~one["highly_variable"], "dispersions_norm"].max()
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_random_batches(prepared, seed) -> None:
+    """With a batch that means nothing, most of the same number of genes change."""
+    plain = prepared.var["highly_variable"]
+    cells = prepared.copy()
+    cells.obs["lane"] = pd.Categorical(
+        np.random.default_rng(seed).permutation(cells.obs["condition"].astype(str).to_numpy())
+    )
+    sc.pp.highly_variable_genes(cells, n_top_genes=2000, batch_key="lane")
+    assert 200 < (plain & ~cells.var["highly_variable"]).sum() < 290
+
+
+# --- reduce to principal components -----------------------------------------------------------
+
+
+def test_number_of_pcs(prepared) -> None:
+    """15 PCs would do for all cells; megakaryocytes need 25 to 30; beyond 30 nothing gains."""
+    types, pcs = prepared.obs["cell_type"], prepared.obsm["X_pca"]
+    share = {k: own_type(pcs[:, :k], types) for k in (10, 15, 30, 50)}
+    assert share[10]["Megakaryocyte"] < 0.06
+    assert share[30]["Megakaryocyte"] > share[15]["Megakaryocyte"] + 0.08
+    common = ["CD4 T", "CD14 Mono", "B"]
+    assert (share[30][common] < share[15][common] + 0.02).all()
+    assert (share[50] < share[30] + 0.02).all()
+    assert share[50]["NK"] < share[30]["NK"]
+
+
+def test_pcs_that_separate(prepared) -> None:
+    """PC2 is the interferon response; PC1 looks innocent, but not within monocytes."""
+    pcs, condition = prepared.obsm["X_pca"], prepared.obs["condition"]
+    r2 = [metrics.pc_regression(pcs[:, [i]], condition) for i in range(8)]
+    assert np.argmax(r2) == 1
+    assert r2[1] > 0.5
+    assert r2[0] < 0.15
+    monocytes = (prepared.obs["cell_type"] == "CD14 Mono").to_numpy()
+    assert metrics.pc_regression(pcs[monocytes][:, [0]], condition[monocytes]) > 0.6
+    loadings = pd.Series(prepared.varm["PCs"][:, 1], prepared.var_names).abs().nlargest(6)
+    assert len({"ISG15", "ISG20", "IFIT3", "CXCL10", "RSAD2"} & set(loadings.index)) >= 4
+
+
+def test_genes_and_scaling(prepared, by_lane) -> None:
+    """`batch_key` leaves the condition where it was; scaling halves its share.
+
+    Harmony mixes the lanes further on scaled PCs.
+    """
+    scaled = prepared[:, prepared.var["highly_variable"]].copy()
+    scaled.X = scaled.X.toarray()
+    sc.pp.scale(scaled, max_value=10)
+    sc.pp.pca(scaled, n_comps=30, svd_solver="covariance_eigh")
+    unscaled = prepared.copy()
+    unscaled.obsm["X_pca"] = prepared.obsm["X_pca"][:, :30]
+    condition = prepared.obs["condition"]
+    explained = {
+        name: metrics.pc_regression(cells.obsm["X_pca"], condition)
+        for name, cells in {"plain": unscaled, "by lane": by_lane, "scaled": scaled}.items()
+    }
+    assert abs(explained["plain"] - explained["by lane"]) < 0.02
+    assert 0.3 < explained["scaled"] / explained["plain"] < 0.65
+    near, other = (
+        metrics.nearest_neighbors(cells.obsm["X_pca"], 15).indices for cells in (unscaled, scaled)
+    )
+    kept = [len(np.intersect1d(a, b)) for a, b in zip(near, other, strict=True)]
+    assert np.mean(kept) / 15 < 0.25
+    for cells in (unscaled, scaled):
+        harmonize(cells, "condition")
+    mixed = [
+        np.median(metrics.lisi(cells.obsm["X_pca_harmony"], condition))
+        for cells in (unscaled, scaled)
+    ]
+    assert mixed[1] > mixed[0] + 0.1
