@@ -295,7 +295,7 @@ def test_seed_0_stands_out(adata, ilisi):
 
 
 def test_interferon_response(adata, condition, label, near):
-    """In T, NK and B cells more than two thirds of the response is gone from the neighbourhoods.
+    """In T, NK and B cells more than two thirds of the difference is gone from the neighbourhoods.
 
     With lamb=1: more mixing, and less of the interferon response left, in every type.
     """
