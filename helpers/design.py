@@ -110,7 +110,7 @@ def check(
     Bergsma 2013, doi:10.1016/j.jkss.2012.10.002 (bias correction of Cramer's V).
     """
     batches, biologies = _names(batch), _names(biology)
-    labels = {name: _labels(obs, name) for name in dict.fromkeys(batches + biologies)}
+    labels = {name: string_labels(obs, name) for name in dict.fromkeys(batches + biologies)}
     mixed = list(product(batches, biologies))
     counts, rows = {}, {}
     for first, second in mixed + list(combinations(batches, 2)):
@@ -139,6 +139,35 @@ def cramers_v(table: pd.DataFrame) -> float:
     phi2 = max(0.0, phi2 - (r - 1) * (c - 1) / (n - 1))
     r, c = r - (r - 1) ** 2 / (n - 1), c - (c - 1) ** 2 / (n - 1)
     return float(np.sqrt(min(1.0, phi2 / (min(r, c) - 1))))
+
+
+def string_labels(obs: pd.DataFrame, name: str) -> pd.Series:
+    """A column as a category of strings, whatever its type, with a plain index 0, 1, ...
+
+    harmonypy <= 0.0.10 fails on numbers, and repeated ``obs_names`` would not cross-tabulate.
+
+    Raises
+    ------
+    KeyError
+        The column is missing.
+    ValueError
+        A label is missing, or there are fewer than two levels.
+    """
+    if name not in obs:
+        raise KeyError(f"obs has no column {name!r}; it has: {', '.join(map(str, obs))}.")
+    missing = int(obs[name].isna().sum())
+    if missing:
+        raise ValueError(
+            f"obs[{name!r}] has no label for {missing} of {len(obs)} cells: "
+            "label those cells or leave them out."
+        )
+    labels = pd.Series(obs[name].astype(str).to_numpy(), name=name).astype("category")
+    if len(labels.cat.categories) < 2:
+        only = ", ".join(map(repr, labels.cat.categories)) or "no cells"
+        raise ValueError(
+            f"obs[{name!r}] has fewer than two levels ({only}): there is nothing to correct."
+        )
+    return labels
 
 
 def _describe(table: pd.DataFrame, min_cells: int) -> dict:
@@ -173,18 +202,3 @@ def _names(value: str | Sequence[str]) -> list[str]:
     if not names:
         raise ValueError("Name at least one batch column and one biology column.")
     return names
-
-
-def _labels(obs: pd.DataFrame, name: str) -> pd.Series:
-    if name not in obs:
-        raise KeyError(f"There is no column {name!r}; there are: {', '.join(map(str, obs))}.")
-    missing = int(obs[name].isna().sum())
-    if missing:
-        raise ValueError(
-            f"{name!r} has no label for {missing} of {len(obs)} cells: label or leave them out."
-        )
-    # Strings and a plain index: any dtype cross-tabulates, and repeated obs_names do no harm.
-    labels = pd.Series(obs[name].astype(str).to_numpy(), name=name).astype("category")
-    if labels.nunique() < 2:
-        raise ValueError(f"{name!r} has fewer than two levels: there is nothing to compare.")
-    return labels

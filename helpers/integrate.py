@@ -23,7 +23,7 @@ import pandas as pd
 import scanpy as sc
 from packaging.version import Version
 
-from helpers.design import Design
+from helpers.design import Design, string_labels
 
 MIN_CELLS = 30  # harmonypy makes one soft cluster per 30 cells
 BACKENDS = ("harmonypy", "scanpy")
@@ -172,32 +172,14 @@ def _checked_labels(adata: ad.AnnData, keys: list[str]) -> pd.DataFrame:
     """The batch variables as string categories, or an error that says what is wrong."""
     if not keys:
         raise ValueError("key is empty: name at least one column of adata.obs.")
-    missing = [name for name in keys if name not in adata.obs]
-    if missing:
-        raise KeyError(
-            f"adata.obs has no column {missing[0]!r}; it has: {', '.join(adata.obs.columns)}."
-        )
     if adata.n_obs < MIN_CELLS:
         raise ValueError(
             f"Harmony needs at least {MIN_CELLS} cells to make clusters; adata has {adata.n_obs}."
         )
     labels = {}
     for name in dict.fromkeys(keys):
-        column = adata.obs[name]
-        n_missing = int(column.isna().sum())
-        if n_missing:
-            raise ValueError(
-                f"obs[{name!r}] has no label for {n_missing} of {adata.n_obs} cells: "
-                "label those cells or leave them out."
-            )
-        # harmonypy <= 0.0.10 fails on numbers; strings work everywhere.
-        labels[name] = pd.Categorical(column.astype(str))
-        n_levels = len(labels[name].categories)
-        if n_levels == 1:
-            raise ValueError(
-                f"obs[{name!r}] has one level only ({labels[name].categories[0]!r}): "
-                "there is nothing to correct."
-            )
+        labels[name] = string_labels(adata.obs, name)
+        n_levels = len(labels[name].cat.categories)
         if n_levels > adata.n_obs / 2:
             raise ValueError(
                 f"obs[{name!r}] has {n_levels} levels for {adata.n_obs} cells: it looks like "

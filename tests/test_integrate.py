@@ -204,7 +204,7 @@ MISTAKES = {
         ValueError,
         "no label for 5 of 300 cells",
     ),
-    "one level": (lambda: with_labels(lambda a: "a"), {}, ValueError, "one level only"),
+    "one level": (lambda: with_labels(lambda a: "a"), {}, ValueError, "fewer than two levels"),
     "barcodes": (lambda: with_labels(lambda a: a.obs_names), {}, ValueError, "barcode"),
     "nearly barcodes": (
         lambda: with_labels(lambda a: [f"b{i // 1.5}" for i in range(300)]),
@@ -282,7 +282,7 @@ def test_the_context_does_nothing_for_a_scanpy_that_is_right():
 def test_expect_error_prints_the_message_and_insists_on_it(capsys):
     with expect_error(KeyError, "no column"):
         harmonize(cells(), "nothing")
-    assert capsys.readouterr().out.startswith("KeyError: adata.obs has no column 'nothing'")
+    assert capsys.readouterr().out.startswith("KeyError: obs has no column 'nothing'")
     with pytest.raises(AssertionError, match="nothing was raised"), expect_error(ValueError):
         pass
     with pytest.raises(AssertionError, match="expected 'b'"), expect_error(ValueError, "b"):
