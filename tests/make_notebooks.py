@@ -41,7 +41,7 @@ def as_text(nb: NotebookNode) -> str:
 
 
 def stored(nb: NotebookNode) -> NotebookNode:
-    """Return a copy with what is stored: text outputs, cell ids, tags and alternative texts.
+    """Return a copy with what is stored: text outputs, cell ids, tags, alternative texts, folds.
 
     Raises
     ------
@@ -56,6 +56,8 @@ def stored(nb: NotebookNode) -> NotebookNode:
         )
         if cell.cell_type != "code":
             continue
+        if "solution" in tags(cell):  # folded in JupyterLab, as hide-cell folds it in the book
+            cell.metadata["jupyter"] = {"outputs_hidden": True, "source_hidden": True}
         outputs = []
         for output in cell.outputs:
             if output.output_type == "error":
