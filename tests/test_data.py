@@ -1,5 +1,6 @@
 """The embedded cells are the published ones, and what helpers.data makes of them is right."""
 
+import gzip
 import importlib.util
 import os
 import subprocess
@@ -136,6 +137,138 @@ def test_full_data_and_no_network_once_cached(wheel, monkeypatch):
     assert (full.X.data == np.rint(full.X.data)).all()
     shared = full.obs_names.intersection(load_pbmc().obs_names)
     assert 2500 < len(shared) < 3200  # "about half" of the embedded cells
+
+
+DONORS = ["101", "107", "1015", "1016", "1039", "1244", "1256", "1488"]
+
+
+def write_donors(path: Path, names: pd.Index, **columns) -> Path:
+    """A small table of the form of GEO's: the cells of ``names``, in a made-up state."""
+    lanes = names.str.split("_").str[0].map({"control": "ctrl", "stimulated": "stim"})
+    barcodes = pd.Series(names.str.extract(r"_([ACGT]{14})-", expand=False))
+    number = np.arange(len(names))
+    table = {
+        "tsne1": number * 0.5,
+        "tsne2": -1.0,
+        "ind": np.array(DONORS)[number % 8],
+        "stim": lanes,
+        "cluster": number % 3,
+        "cell": np.where(number % 20 == 3, None, "CD4 T cells"),
+        "multiplets": np.array(["doublet", *["singlet"] * 8, "ambs"])[number % 10],
+        **columns,
+    }
+    # the second use of a barcode has one more 1 in GEO's table, and the index has no name
+    index = barcodes + np.where(barcodes.duplicated(), "-11", "-1")
+    frame = pd.DataFrame(table).set_axis(index.to_numpy())
+    text = frame.to_csv(sep="\t", na_rep="NA", header=False)
+    header = "\t".join(frame.columns)
+    with gzip.open(path, "wt") as file:
+        file.write(f"{header}\n{text}")
+    return path
+
+
+@pytest.fixture
+def lanes(pbmc, monkeypatch) -> ad.AnnData:
+    """Let some embedded cells, one barcode in both lanes, stand for the full data."""
+    few = pbmc[::50].copy()
+    names = few.obs_names.to_numpy(copy=True)
+    names[-1] = names[0].replace("control", "stimulated") + "1"
+    few.obs_names = names
+    few.obs = few.obs[["condition"]].astype(str)
+    monkeypatch.setattr(data, "_read_full", lambda lane: few[few.obs["condition"] == lane].copy())
+    return few
+
+
+def test_donors_are_joined_by_barcode_and_condition(lanes, tmp_path):
+    order = np.random.default_rng(0).permutation(lanes.n_obs - 2)  # two cells are not in the table
+    names = lanes.obs_names[2:][order]
+    path = write_donors(tmp_path / "table.tsv.gz", names)
+    joined = load_pbmc(full=True, donors=path)
+    assert joined.obs_names.tolist() == lanes.obs_names.tolist()
+    truth = pd.Series(range(len(names)), names).reindex(joined.obs_names)
+    assert joined.obs["multiplets"].value_counts()["unmatched"] == 2
+    assert joined.obs["donor"].cat.categories.tolist() == DONORS
+    for i, (donor, state, kind) in zip(
+        truth, joined.obs[["donor", "multiplets", "published_type"]].to_numpy(), strict=True
+    ):
+        if np.isnan(i):
+            assert (pd.isna(donor), state, kind) == (True, "unmatched", "unassigned")
+        else:
+            assert state == ("ambs" if i % 10 == 9 else "doublet" if i % 10 == 0 else "singlet")
+            assert kind == ("unassigned" if i % 20 == 3 else "CD4 T cells")
+            assert pd.isna(donor) if state != "singlet" else donor == DONORS[int(i) % 8]
+    joined[joined.obs["donor"].notna()].write_h5ad(tmp_path / "singlets.h5ad")
+
+
+def test_a_barcode_of_both_lanes_is_two_cells(lanes, tmp_path):
+    twice = lanes.obs_names[[0, -1]]
+    assert twice[0].split("_")[1] + "1" == twice[1].split("_")[1]
+    path = write_donors(tmp_path / "table.tsv.gz", lanes.obs_names, multiplets="singlet")
+    assert "-11\t" in gzip.decompress(path.read_bytes()).decode()
+    joined = load_pbmc(full=True, donors=str(path))
+    donor = joined.obs["donor"]
+    assert (donor[twice[0]], donor[twice[1]]) == (DONORS[0], DONORS[(lanes.n_obs - 1) % 8])
+
+
+@pytest.mark.parametrize("fault", ["text", "cut", "columns", "barcodes", "one lane", "no singlets"])
+def test_another_file_is_not_taken_for_the_donors(lanes, tmp_path, fault):
+    path, names = tmp_path / "table.tsv.gz", lanes.obs_names
+    changes = {"one lane": {"stim": "ctrl"}, "no singlets": {"multiplets": "ambs"}}
+    write_donors(path, names, **changes.get(fault, {}))
+    if fault == "text":
+        path.write_text("Not found")
+    elif fault == "cut":
+        path.write_bytes(path.read_bytes()[:-60])
+    elif fault in {"columns", "barcodes"}:
+        text = gzip.decompress(path.read_bytes()).decode()
+        change = ("multiplets", "doublets") if fault == "columns" else ("-1\t", "\t")
+        with gzip.open(path, "wt") as file:
+            file.write(text.replace(*change))
+    with pytest.raises(ValueError, match="is not the table GSE96583_batch2") as caught:
+        load_pbmc(full=True, donors=path)
+    assert "\n" not in str(caught.value)
+
+
+def test_donors_of_other_cells_or_of_no_file(lanes, pbmc, tmp_path):
+    path = write_donors(tmp_path / "table.tsv.gz", pbmc.obs_names[1::50])
+    with pytest.raises(ValueError, match=r"knows only \d of 120 cells"):
+        load_pbmc(full=True, donors=path)
+    with pytest.raises(FileNotFoundError, match="no table of donors"):
+        load_pbmc(full=True, donors=tmp_path / "nothing.tsv.gz")
+    with pytest.raises(ValueError, match="full=True"):
+        load_pbmc(donors=path)
+
+
+def test_donors_without_network_get_one_sentence(lanes, monkeypatch, tmp_path):
+    monkeypatch.setenv("HARMONY_IN_PRACTICE_CACHE", str(tmp_path))
+    monkeypatch.setenv("NO_PROXY", "*")
+    # port 9 of this machine: refused at once
+    monkeypatch.setattr(data, "DONORS_URL", f"http://127.0.0.1:9/{data.DONORS}")
+    with pytest.raises(ConnectionError, match="connect to the internet and try again") as caught:
+        load_pbmc(full=True, donors=True)
+    assert type(caught.value) is ConnectionError
+    assert "\n" not in str(caught.value)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_donors_are_downloaded_once(lanes, monkeypatch, tmp_path):
+    path = write_donors(tmp_path / "table.tsv.gz", lanes.obs_names)
+    monkeypatch.setenv("HARMONY_IN_PRACTICE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(data, "DONORS_SHA256", data.sha256(path))
+    (tmp_path / "cache").mkdir()
+    path.rename(tmp_path / "cache" / data.DONORS)
+    monkeypatch.setattr(data, "DONORS_URL", f"http://127.0.0.1:9/{data.DONORS}")
+    assert load_pbmc(full=True, donors=True).obs["donor"].notna().mean() > 0.7
+
+
+def test_all_full_cells_find_their_row(wheel, tmp_path):
+    names = load_pbmc(full=True).obs_names
+    path = write_donors(tmp_path / "table.tsv.gz", names)
+    joined = load_pbmc(full=True, donors=path)
+    assert "unmatched" not in set(joined.obs["multiplets"])
+    truth = np.array(DONORS)[np.arange(len(names)) % 8]
+    known = joined.obs["donor"].notna().to_numpy()
+    assert (joined.obs["donor"].astype(str).to_numpy()[known] == truth[known]).all()
 
 
 def test_an_interrupted_or_wrong_download_leaves_nothing(wheel, monkeypatch, tmp_path):
