@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -70,7 +71,7 @@ class Design:
         parts.append(self.pairs.round(2).to_string())
         if self.small:
             parts.append("Levels with too few cells: " + ", ".join(self.small) + ".")
-        parts.append(f"Verdict: {self.verdict}. {self.advice}")
+        parts.append(fill(f"Verdict: {self.verdict}. {self.advice}", 88))
         return "\n\n".join(parts)
 
 
