@@ -11,14 +11,14 @@ READY  := .venv/installed
 LESSONS  := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 EXECUTED := $(patsubst notebooks/%,_build/executed/%,$(LESSONS))
 # what a lesson's output depends on besides its own text; Jupyter's cache knows none of these
-CAUSES   := notebooks/conftest.py $(wildcard helpers/*.py) $(wildcard data/*.h5ad) requirements.lock
+CAUSES   := notebooks/conftest.py $(wildcard helpers/*.py) $(wildcard data/*.h5ad data/*.csv) requirements.lock
 BOOK     := _build/html/index.html
 PAGES    := _config.yml _toc.yml $(shell find book data/README.md -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
 # two lessons at a time; where make can, the lines of the two do not mix
 TWO := -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: help book test lab lessons accept exercises format lock bench clean run-lessons
+.PHONY: help book test lab lessons accept exercises tables format lock bench clean run-lessons
 .DELETE_ON_ERROR:
 
 help:  ## list these commands
@@ -46,6 +46,9 @@ accept: $(READY)  ## store in notebooks/ the text that the lessons printed last
 
 exercises: $(READY)  ## write notebooks/exercises/ from the lessons
 	$(PY) tests/make_notebooks.py exercises
+
+tables: $(READY)  ## write the tables of book/parameters.md from lesson 09
+	$(PY) tests/make_parameters.py
 
 format: $(READY)  ## format Python and notebooks
 	$(PY) -m ruff check --fix .

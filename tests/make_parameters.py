@@ -1,0 +1,109 @@
+"""Write the tables of book/parameters.md from lesson 09; `make tables` runs it.
+
+What a parameter does, what is often said and when to touch it are written once, in the small
+tables of the lesson; the measured numbers are what its last cell before the recap printed, and
+the defaults are those of the installed harmonypy.  Everything between the two marks of the page
+is made here; the rest is written by hand.
+"""
+
+import inspect
+import io
+import re
+
+import harmonypy
+import nbformat
+import pandas as pd
+
+from make_notebooks import ROOT
+
+LESSON = ROOT / "notebooks" / "09_parameters.ipynb"
+PAGE = ROOT / "book" / "parameters.md"
+BEGIN = "<!-- tables: made by tests/make_parameters.py -->"
+END = "<!-- end of tables -->"
+
+GROUPS = {
+    "How much is corrected": ["theta", "alpha", "lamb"],
+    "How cells are clustered": ["sigma", "nclust", "block_size"],
+    "When it stops": ["max_iter_harmony", "epsilon_harmony", "max_iter_kmeans", "epsilon_cluster"],
+    "Small batches": ["tau", "batch_prop_cutoff"],
+    "Before and after Harmony": ["number of PCs", "n_neighbors"],
+}
+# how the lesson's last cell names it; what None stands for on its cells; scanpy's own defaults
+PRINTED = {"number of PCs": "n_pcs"}
+MEANT = {"theta": "2", "nclust": "67", "n_neighbors": "15"}
+SCANPY = {
+    "number of PCs": ("number of PCs", "50"),
+    "n_neighbors": ("`n_neighbors` of scanpy", "15"),
+}
+
+
+def said(nb: nbformat.NotebookNode) -> dict[str, dict[str, str]]:
+    """Return parameter -> {column: sentence} from the tables in the lesson's Markdown."""
+    found: dict[str, dict[str, str]] = {}
+    for cell in nb.cells:
+        columns: list[str] = []
+        for line in cell.source.splitlines() if cell.cell_type == "markdown" else []:
+            fields = [field.strip() for field in line.strip("|").split("|")]
+            if not line.startswith("|"):
+                columns = []
+            elif fields[0] == "parameter":
+                columns = fields
+            elif columns and not re.fullmatch(r"[-:| ]+", line):
+                row = dict(zip(columns, fields, strict=True))
+                found.setdefault(row.pop("parameter").strip("`"), {}).update(row)
+    return found
+
+
+def measured(nb: nbformat.NotebookNode) -> pd.DataFrame:
+    """Return the numbers that the lesson printed: parameter, value, score, mean."""
+    (cell,) = (cell for cell in nb.cells if cell.source.startswith("# `make tables` reads"))
+    text = "".join(output.get("text", "") for output in cell.outputs)
+    return pd.read_csv(io.StringIO(text), dtype=str)
+
+
+def outcome(numbers: pd.DataFrame, default: str) -> tuple[str, str]:
+    """Return the values tried, the default in bold, and the scores in the same order."""
+    tried = list(dict.fromkeys(numbers["value"]))
+    scores = [
+        f"{score}: {', '.join(means)}"
+        for score, means in numbers.groupby("score", sort=False)["mean"].agg(list).items()
+    ]
+    shown = [f"**{value}**" if value == default else value for value in tried]
+    return ", ".join(shown), "; ".join(scores)
+
+
+def tables(nb: nbformat.NotebookNode) -> str:
+    """Return everything between the marks of the page."""
+    sentences, numbers = said(nb), measured(nb)
+    signature = inspect.signature(harmonypy.run_harmony).parameters
+    lines = []
+    _, scores = outcome(numbers[numbers["parameter"] == "uncorrected"], "")
+    rows = [f"| **no correction** | | | {scores} |"]
+    for title, names in GROUPS.items():
+        lines += [f"## {title}", "", "| Parameter | Default | What it does | When to touch it |"]
+        lines += ["|---|---|---|---|"]
+        for name in names:
+            row = sentences[name]
+            shown, default = SCANPY.get(name) or (f"`{name}`", repr(signature[name].default))
+            facts = [shown, f"`{default}`", row["what it does"], row["when to touch it"]]
+            lines.append(f"| {' | '.join(facts)} |")
+            bold = MEANT.get(name) or ("" if default == "None" else f"{float(default):g}")
+            mine = numbers[numbers["parameter"] == PRINTED.get(name, name)]
+            tried, scores = outcome(mine, bold)
+            rows.append(f"| **{name}** | {row['often said']} | {tried} | {scores} |")
+        lines.append("")
+    lines += ["## What was measured", "", "| Parameter | Often said | Tried | What came out |"]
+    return "\n".join([*lines, "|---|---|---|---|", *rows])
+
+
+def page() -> str:
+    """Return the text of the page with its tables made anew."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    made = tables(nbformat.read(LESSON, as_version=4))
+    return f"{before}{BEGIN}\n\n{made}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
