@@ -11,7 +11,7 @@ READY  := .venv/installed
 LESSONS  := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 EXECUTED := $(patsubst notebooks/%,_build/executed/%,$(LESSONS))
 # what a lesson's output depends on besides its own text; Jupyter's cache knows none of these
-CAUSES   := notebooks/conftest.py $(wildcard helpers/*.py) $(wildcard data/*.h5ad data/*.csv) requirements.lock
+CAUSES   := notebooks/conftest.py $(wildcard helpers/*.py) $(wildcard data/*.h5ad data/*.csv data/*.json) requirements.lock
 BOOK     := _build/html/index.html
 PAGES    := _config.yml _toc.yml $(shell find book data/README.md -type f -not -path '*/__pycache__/*' 2>/dev/null)
 

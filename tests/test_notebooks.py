@@ -18,7 +18,7 @@ from make_notebooks import LESSONS, as_text, stored, tags
 OPENING = ["You will be able to", "Before you start", "Time", "Imports"]
 CLOSING = ["Recap", "Exercises", "Next"]
 DRAWS = re.compile(
-    r"\bplots\.(?!use_style\b)\w+\(|\bsc\.(external\.)?pl\.|\bplt\.(show|subplots|figure)\b|\.plot\b"
+    r"\bplots\.(?!use_style\b)\w+\(|\bExplorable\(|\bsc\.(external\.)?pl\.|\bplt\.(show|subplots|figure)\b|\.plot\b"
 )
 
 lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)

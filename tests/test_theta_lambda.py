@@ -1,0 +1,32 @@
+"""data/theta_lambda.json is what data/record_theta_lambda.py writes today."""
+
+import json
+import runpy
+
+import numpy as np
+import pytest
+
+from make_notebooks import ROOT
+
+pytestmark = pytest.mark.xdist_group("theta_lambda")  # one start for both
+RECORD = runpy.run_path(str(ROOT / "data" / "record_theta_lambda.py"))
+
+
+@pytest.fixture(scope="module")
+def start():
+    return RECORD["start"]()
+
+
+@pytest.mark.parametrize("number", [9, 14])  # theta 2 and lambda 1, theta 3 and lambda 10
+def test_recorded_run_is_repeated(start, number):
+    recorded = json.loads(RECORD["FILE"].read_text(encoding="utf-8"))
+    old = recorded["runs"][number]
+    cells, drawn = start
+    new = RECORD["measure"](cells, drawn, old["theta"], old["log10 of lamb"])
+    stale = "run `python data/record_theta_lambda.py`, and read the text beside it again"
+    assert recorded["cells"]["cell_type"] == cells.obs["cell_type"].iloc[drawn].tolist(), stale
+    assert len(recorded["runs"]) == len(RECORD["THETA"]) * len(RECORD["LOG10_LAMB"]), stale
+    assert old["setting"] == new["setting"], stale
+    for score in ["median iLISI", "median cLISI"]:
+        assert old[score] == pytest.approx(new[score], abs=0.01), stale
+    assert np.abs(np.subtract(old["places"], new["places"])).max() < 0.5, stale
