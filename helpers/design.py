@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2_contingency
 
+from helpers.checks import string_labels
+
 # From harmless to hopeless; the verdict of a design is that of its worst pair.
 VERDICTS = ("crossed", "partly confounded", "nested", "fully confounded")
 STRONG = 0.5  # Cramer's V from which two crossed variables count as partly confounded
@@ -104,7 +106,8 @@ def check(
     KeyError
         A column is missing.
     ValueError
-        No column is named, labels are missing, or a variable has one level only.
+        No column is named, two columns share the name, labels are missing, or a variable has
+        one level only.
 
     References
     ----------
@@ -136,39 +139,12 @@ def cramers_v(table: pd.DataFrame) -> float:
     Bergsma 2013, doi:10.1016/j.jkss.2012.10.002.
     """
     n, (r, c) = table.to_numpy().sum(), table.shape
+    if n in (r, c):
+        return 1.0  # one level per cell determines all else, and the correction would be 0 / 0
     phi2 = chi2_contingency(table, correction=False).statistic / n
     phi2 = max(0.0, phi2 - (r - 1) * (c - 1) / (n - 1))
     r, c = r - (r - 1) ** 2 / (n - 1), c - (c - 1) ** 2 / (n - 1)
     return float(np.sqrt(min(1.0, phi2 / (min(r, c) - 1))))
-
-
-def string_labels(obs: pd.DataFrame, name: str) -> pd.Series:
-    """A column as a category of strings, whatever its type, with a plain index 0, 1, ...
-
-    harmonypy <= 0.0.10 fails on numbers, and repeated ``obs_names`` would not cross-tabulate.
-
-    Raises
-    ------
-    KeyError
-        The column is missing.
-    ValueError
-        A label is missing, or there are fewer than two levels.
-    """
-    if name not in obs:
-        raise KeyError(f"obs has no column {name!r}; it has: {', '.join(map(str, obs))}.")
-    missing = int(obs[name].isna().sum())
-    if missing:
-        raise ValueError(
-            f"obs[{name!r}] has no label for {missing} of {len(obs)} cells: "
-            "label those cells or leave them out."
-        )
-    labels = pd.Series(obs[name].astype(str).to_numpy(), name=name).astype("category")
-    if len(labels.cat.categories) < 2:
-        only = ", ".join(map(repr, labels.cat.categories)) or "no cells"
-        raise ValueError(
-            f"obs[{name!r}] has fewer than two levels ({only}): there is nothing to correct."
-        )
-    return labels
 
 
 def _describe(table: pd.DataFrame, min_cells: int) -> dict:
@@ -199,7 +175,7 @@ def _describe(table: pd.DataFrame, min_cells: int) -> dict:
 
 
 def _names(value: str | Sequence[str]) -> list[str]:
-    names = [value] if isinstance(value, str) else list(value)
+    names = [value] if isinstance(value, str) else list(dict.fromkeys(value))
     if not names:
         raise ValueError("Name at least one batch column and one biology column.")
     return names

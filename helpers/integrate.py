@@ -23,7 +23,8 @@ import pandas as pd
 import scanpy as sc
 from packaging.version import Version
 
-from helpers.design import Design, string_labels
+from helpers.checks import float_matrix, string_labels
+from helpers.design import Design
 
 MIN_CELLS = 30  # harmonypy makes one soft cluster per 30 cells
 BACKENDS = ("harmonypy", "scanpy")
@@ -55,7 +56,8 @@ def harmonize(
     basis
         Embedding to correct, ``adata.obsm[basis]``: cells x PCs. It is left as it is.
     adjusted_basis
-        Where the result goes: ``adata.obsm[adjusted_basis]``, cells x PCs, same dtype.
+        Where the result goes: ``adata.obsm[adjusted_basis]``, cells x PCs, float32 if the
+        embedding is float32 and float64 otherwise.
     backend
         ``"harmonypy"``, or ``"scanpy"`` for scanpy's own implementation (scanpy >= 1.13).
     theta
@@ -76,7 +78,7 @@ def harmonize(
     Writes ``adata.uns[adjusted_basis]``: ``key``, ``basis``, ``backend``, ``seed``,
     ``params`` (what was passed beyond the defaults), ``versions``, and, from harmonypy,
     ``n_rounds``, ``objective`` (one value before the first round and one per round) and
-    ``converged`` (whether the last round changed the objective by less than
+    ``converged`` (whether the last round changed the objective by at most
     ``epsilon_harmony``, relatively). scanpy does not return those three.
 
     Raises
@@ -85,14 +87,17 @@ def harmonize(
         A column of ``key`` or the embedding ``basis`` is missing.
     ValueError
         Missing labels, one level only, (nearly) one level per cell, fewer than 30 cells, an
-        embedding that is not a cells x PCs matrix of finite numbers, a ``theta`` of the wrong
-        length, an unknown backend, or a fully confounded variable.
+        embedding that is not a cells x PCs matrix of finite numbers (at most 1e100), a ``theta``
+        of the wrong length, an unknown backend, a fully confounded variable, two columns of one
+        name, or a view of a backed object.
     ImportError
         The backend is not installed.
 
     After an error ``adata`` is as it was.
     """
     keys = [key] if isinstance(key, str) else list(key)
+    if adata.isbacked and adata.is_view:
+        raise ValueError("A view of a backed adata holds no results: use adata.to_memory().")
     labels = _checked_labels(adata, keys)
     if design is not None and not allow_confounded:
         for first, second in design.confounded_with(keys):
@@ -119,9 +124,11 @@ def harmonize(
         "versions": _versions(backend),
         **trace,
     }
+    single = getattr(adata.obsm[basis], "dtype", None) == np.float32
+    dtype = np.float32 if single else np.float64  # never whole numbers, which would round it
     with warnings.catch_warnings():  # a view is meant to become a copy here
         warnings.simplefilter("ignore", ad.ImplicitModificationWarning)
-        adata.obsm[adjusted_basis] = corrected.astype(adata.obsm[basis].dtype, copy=False)
+        adata.obsm[adjusted_basis] = corrected.astype(dtype, copy=False)
         adata.uns[adjusted_basis] = record
 
 
@@ -195,12 +202,7 @@ def _checked_embedding(adata: ad.AnnData, basis: str) -> np.ndarray:
             f"adata.obsm has no {basis!r}: run sc.pp.pca(adata) first, or name the embedding "
             f"with basis=; it has: {', '.join(adata.obsm) or 'nothing'}."
         )
-    try:
-        pcs = np.asarray(adata.obsm[basis], dtype=np.float64)
-    except (TypeError, ValueError):
-        pcs = np.empty(0)
-    if pcs.ndim != 2:
-        raise ValueError(f"adata.obsm[{basis!r}] must be a cells x PCs matrix of numbers.")
+    pcs = float_matrix(adata.obsm[basis], f"adata.obsm[{basis!r}]")
     n_bad = int((~np.isfinite(pcs).all(axis=1)).sum())
     if n_bad:
         raise ValueError(
@@ -249,12 +251,14 @@ def _run_harmonypy(pcs: np.ndarray, labels: pd.DataFrame, *, seed: int, verbose:
 
     objective = np.asarray(result.objective_harmony, dtype=np.float64)
     default = inspect.signature(harmonypy.run_harmony).parameters["epsilon_harmony"].default
-    last_change = np.abs(np.diff(objective[-2:])) / np.abs(objective[-2:-1])
+    epsilon = params.get("epsilon_harmony", default)
     return corrected, {
         "n_rounds": len(result.kmeans_rounds),
         "objective": objective,
         # Judged here, because harmonypy <= 0.0.10 also stops when the objective rises.
-        "converged": bool((last_change < params.get("epsilon_harmony", default)).all()),
+        "converged": bool(
+            (np.abs(np.diff(objective[-2:])) <= epsilon * np.abs(objective[-2:-1])).all()
+        ),
     }
 
 

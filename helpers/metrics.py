@@ -3,9 +3,9 @@
 Everywhere ``X`` is an embedding of shape (n_cells, n_dims), such as ``adata.obsm["X_pca"]``, and
 labels are one-dimensional of length n_cells (list, array, Series or Categorical; read in order,
 an index is ignored). Unusable input raises ``ValueError`` with one sentence: X not 2-D, not
-numeric or not finite; labels missing, of another length, all one level or one level per cell; too
-few cells. Neighbours and silhouettes are exact, so their time grows with n_cells squared; memory
-does not.
+numeric, not finite or beyond 1e100; labels missing, of another length, all one level or one level
+per cell; too few cells. Neighbours and silhouettes are exact, so their time grows with n_cells
+squared; memory does not.
 
 scikit-learn and SciPy supply silhouette, ARI, NMI, neighbours and components. scib-metrics has
 most of these scores but brings JAX and more than 1 GB, so it only cross-checks these in a test.
@@ -26,6 +26,8 @@ from scipy.stats import chi2
 from sklearn import config_context
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_samples
 from sklearn.neighbors import NearestNeighbors
+
+from helpers.checks import float_matrix
 
 _BLOCK = 4096  # cells handled at a time
 
@@ -78,12 +80,7 @@ class Neighbors(NamedTuple):
 
 
 def _embedding(X: ArrayLike, at_least: int = 3) -> np.ndarray:
-    try:
-        X = np.asarray(X, dtype=np.float64)
-    except (TypeError, ValueError):
-        X = np.empty(0)
-    if X.ndim != 2 or X.shape[1] == 0:
-        raise ValueError("X must be a dense 2-D array of numbers, cells x dimensions.")
+    X = float_matrix(X, "X")
     if len(X) < at_least:
         raise ValueError(f"This score needs at least {at_least} cells; X has {len(X)}.")
     if not np.isfinite(X).all():
@@ -382,9 +379,10 @@ def pc_regression(X: ArrayLike, covariate: ArrayLike) -> float:
     """
     X = _embedding(X)
     codes = _codes(covariate, len(X), "covariate")
+    same = (X[0] == X).all()  # asked before the mean is subtracted, which may round
     X = X - X.mean(axis=0)
     total = (X**2).sum()
-    if total == 0:
+    if same or total == 0:
         raise ValueError("All cells of X are the same, so there is no variance to explain.")
     sums = csr_matrix((np.ones(len(X)), (codes, np.arange(len(X))))) @ X
     return float((sums**2 / np.bincount(codes)[:, None]).sum() / total)
@@ -485,7 +483,7 @@ def ari(labels_true: ArrayLike, labels_pred: ArrayLike) -> float:
 
     Raises
     ------
-    ValueError : missing labels or unequal lengths.
+    ValueError : missing labels, unequal lengths or no cells.
 
     References
     ----------
@@ -506,7 +504,7 @@ def nmi(labels_true: ArrayLike, labels_pred: ArrayLike) -> float:
 
     Raises
     ------
-    ValueError : missing labels or unequal lengths.
+    ValueError : missing labels, unequal lengths or no cells.
 
     References
     ----------
@@ -517,6 +515,8 @@ def nmi(labels_true: ArrayLike, labels_pred: ArrayLike) -> float:
 
 def _pair(labels_true: ArrayLike, labels_pred: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     true = _codes(labels_true, len(labels_true), "labels_true", one_level=True)
+    if not len(true):
+        raise ValueError("There are no cells, so there are no groups to compare.")
     return true, _codes(labels_pred, len(true), "labels_pred", one_level=True)
 
 
@@ -577,6 +577,8 @@ def _parts(adata: AnnData, use_rep: str, *columns: str) -> tuple[np.ndarray, lis
     for column in columns:
         if column not in adata.obs:
             raise KeyError(f"adata.obs has no column {column!r}; it has {list(adata.obs)}.")
+        if adata.obs[column].ndim > 1:
+            raise ValueError(f"adata.obs has several columns {column!r}; rename all but one.")
     return _embedding(adata.obsm[use_rep]), [adata.obs[c].reset_index(drop=True) for c in columns]
 
 
@@ -609,7 +611,7 @@ def score(
     Raises
     ------
     KeyError : a column or an embedding is not there.
-    ValueError : as the single scores.
+    ValueError : as the single scores, or two columns share the name.
 
     References
     ----------

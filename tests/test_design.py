@@ -85,6 +85,18 @@ def test_cramers_v_is_the_published_one():
     assert cramers_v(pd.DataFrame([[40, 10], [10, 40]])) == pytest.approx(expected)
 
 
+def test_one_level_per_cell_is_no_division_by_zero():
+    table = pd.crosstab(np.arange(9), np.arange(9) % 3)
+    with np.errstate(all="raise"):
+        assert cramers_v(table) == cramers_v(table.T) == 1
+
+
+def test_a_variable_named_twice_counts_once():
+    design = check(CROSSED, batch=["lane", "lane"], biology="condition")
+    assert design.verdict == "crossed"
+    assert list(design.pairs.index) == ["lane x condition"]
+
+
 @pytest.mark.parametrize("kind", ["category", "string", object, bool, np.int8])
 def test_any_kind_of_label(kind):
     codes = (CROSSED["lane"] == "L1").to_numpy()
@@ -99,6 +111,7 @@ def test_any_kind_of_label(kind):
         (CROSSED, {"batch": []}, ValueError, "at least one batch column"),
         (CROSSED.replace("L1", None), {}, ValueError, "no label for 100 of 200 cells"),
         (CROSSED[:100], {}, ValueError, "fewer than two levels"),
+        (CROSSED.set_axis(["lane"] * 2, axis=1), {}, ValueError, "several columns 'lane'"),
     ],
 )
 def test_mistakes_get_one_sentence(table, arguments, error, words):

@@ -1,6 +1,7 @@
 """The adapter: right orientation, a faithful record, one clear sentence for each mistake."""
 
 import inspect
+import warnings
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -182,6 +183,53 @@ def test_a_backed_object_stays_backed(tmp_path):
     assert backed.obsm["X_pca_harmony"].shape == (300, 10)
 
 
+def test_a_view_of_a_backed_object_is_refused(tmp_path):
+    cells().write_h5ad(tmp_path / "cells.h5ad")
+    view = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")[:200]
+    with pytest.raises(ValueError, match=r"to_memory\(\)"):
+        harmonize(view, "batch")
+    assert view.is_view
+    assert list(view.obsm) == ["X_pca"]
+
+
+def test_two_columns_of_one_name_are_refused():
+    adata = cells()
+    adata.obs.columns = ["batch", "batch"]
+    with pytest.raises(ValueError, match="several columns 'batch'"):
+        harmonize(adata, "batch")
+    assert list(adata.obsm) == ["X_pca"]
+
+
+@pytest.mark.skipif(
+    not integrate._gives_cells_by_pcs(), reason="harmonypy 0.0.10 itself divides by zero here"
+)
+@pytest.mark.parametrize("kind", ["float16", "int8", object, "frame"])
+def test_the_result_is_never_rounded_to_the_kind_of_the_input(kind):
+    adata, expected = cells(), cells()
+    pcs = np.rint(adata.obsm["X_pca"] * 4)
+    expected.obsm["X_pca"] = pcs.astype(np.float64)
+    frame = pd.DataFrame(pcs, adata.obs_names).add_prefix("PC")
+    adata.obsm["X_pca"] = frame if kind == "frame" else pcs.astype(kind)
+    harmonize(adata, "batch")
+    harmonize(expected, "batch")
+    assert adata.obsm["X_pca_harmony"].dtype == np.float64
+    np.testing.assert_array_equal(adata.obsm["X_pca_harmony"], expected.obsm["X_pca_harmony"])
+
+
+@pytest.mark.skipif(
+    not integrate._gives_cells_by_pcs(), reason="harmonypy 0.0.10 itself divides by zero here"
+)
+def test_an_objective_that_is_zero_has_converged():
+    adata = cells(40)
+    adata.obsm["X_pca"] = (
+        adata.obsm["X_pca"][:, :1] + 1000
+    )  # with one PC, all cells have the same cosine
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        harmonize(adata, "batch")
+    assert adata.uns["X_pca_harmony"]["converged"]
+
+
 def with_labels(values) -> ad.AnnData:
     adata = cells()
     adata.obs["batch"] = values(adata)
@@ -191,6 +239,12 @@ def with_labels(values) -> ad.AnnData:
 def with_pcs(value) -> ad.AnnData:
     adata = cells()
     adata.obsm["X_pca"][3, 2] = value
+    return adata
+
+
+def with_obsm(change) -> ad.AnnData:
+    adata = cells()
+    adata.obsm["X_pca"] = change(adata.obsm["X_pca"].astype(np.float64))
     return adata
 
 
@@ -215,6 +269,10 @@ MISTAKES = {
     "no PCA": (cells, {"basis": "X_lsi"}, KeyError, "sc.pp.pca"),
     "NaN": (lambda: with_pcs(np.nan), {}, ValueError, "NaN or infinite values in 1 cells"),
     "infinite": (lambda: with_pcs(np.inf), {}, ValueError, "NaN or infinite values in 1 cells"),
+    # harmonypy 2.1 never returns from these
+    "beyond squaring": (lambda: with_obsm(lambda x: x * 1e200), {}, ValueError, "beyond 1e100"),
+    "complex": (lambda: with_obsm(lambda x: x + 1j), {}, ValueError, "dense 2-D array"),
+    "no PCs": (lambda: with_obsm(lambda x: x[:, :0]), {}, ValueError, "dense 2-D array"),
     "too few cells": (lambda: cells(29), {}, ValueError, "at least 30 cells"),
     "theta too long": (cells, {"theta": [1, 2]}, ValueError, "one per variable"),
     "theta too short": (

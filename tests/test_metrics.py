@@ -433,6 +433,9 @@ BAD_X = {
     "text": (np.array([["a", "b"]] * 100), "2-D array"),
     "transposed": (GOOD[0].T[:, :90], "needs at least|values for 6 cells"),
     "too few": (GOOD[0][:2], "needs at least"),
+    "complex": (GOOD[0] + 1j, "2-D array"),
+    "masked": (np.ma.masked_array(GOOD[0], GOOD[0] > 2), "NaN or infinite"),
+    "beyond squaring": (GOOD[0] * 1e200, "beyond 1e100"),
 }
 BAD_LABELS = {
     "missing": ([None, *GOOD[2][1:]], "is missing for 1 of 100 cells"),
@@ -484,6 +487,10 @@ def test_other_errors():
         metrics.graph_connectivity(X, types, 1)
     with pytest.raises(ValueError, match="no variance"):
         metrics.pc_regression(np.ones((100, 3)), batch)
+    with pytest.raises(ValueError, match="no variance"):
+        metrics.pc_regression(np.full((7, 3), 0.1), list("xxxyyyx"))  # a mean that rounds
+    with pytest.raises(ValueError, match="no cells"):
+        metrics.ari([], [])
     with pytest.raises(ValueError, match="nothing before"):
         metrics.pc_regression_comparison(np.array([[0.0], [1]] * 2), X[:4], ["x", "x", "y", "y"])
     with pytest.raises(ValueError, match="two batches"):
@@ -502,6 +509,10 @@ def test_score_names_what_is_not_there_and_what_is():
         metrics.score(adata, use_rep="X_umap", **KEYS)
     with pytest.raises(KeyError, match=r"no column 'run'; it has \['cell_type', 'batch'\]"):
         metrics.score(adata, batch_key="run", label_key="cell_type", use_rep="X_pca")
+    twice = as_adata(*GOOD)
+    twice.obs.columns = ["batch", "batch"]
+    with pytest.raises(ValueError, match="several columns 'batch'"):
+        metrics.score(twice, batch_key="batch", label_key="batch", use_rep="X_pca")
     adata.obs.loc["c0", "batch"] = np.nan
     with pytest.raises(ValueError, match=r"^batch is missing for 1 of 100 cells"):
         metrics.score(adata, use_rep="X_pca", **KEYS)
