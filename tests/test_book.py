@@ -7,10 +7,8 @@ Without one they are skipped, or fail when REQUIRE_BROWSER=1.
 
 import inspect
 import json
-import os
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -27,22 +25,12 @@ from bs4 import BeautifulSoup
 from helpers import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
-HTML = ROOT / "_build" / "html"
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = runpy.run_path(str(ROOT / "book" / "build.py"))["pages"](TOC)
 LESSONS = [page for page in PAGES if page.startswith("notebooks/")]
 EVERY_PAGE = [*PAGES, "index", "search", "genindex"]
 
 pytestmark = pytest.mark.book
-
-
-@pytest.fixture(scope="session")
-def book():
-    """The folder of the built book."""
-    if not (HTML / "index.html").exists():
-        reason = "the book is not built: run `make book` first"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    return HTML
 
 
 def soup_of(path):
@@ -179,51 +167,6 @@ def test_repair_changes_only_what_it_should():
 
 
 # --- what a browser shows ---
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """One Chromium for all tests."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        reason = "no Chromium found (set CHROMIUM to the path of one)"
-        pytest.fail(reason) if os.environ.get("REQUIRE_BROWSER") == "1" else pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", *quiet]
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=arguments)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def tab(browser, book):
-    """Open a page from disk and note what it asks other hosts for, and what goes wrong in it."""
-    wide = {"width": 1280, "height": 900}
-    context = browser.new_context(viewport=wide, color_scheme="light", reduced_motion="reduce")
-    page = context.new_page()
-    page.outside, page.errors = [], []
-    page.on(
-        "request",
-        lambda r: None if r.url.startswith(("file:", "data:")) else page.outside.append(r.url),
-    )
-    page.on("console", lambda m: page.errors.append(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.on("requestfailed", lambda r: page.errors.append(f"missing: {r.url}"))
-
-    def open_page(name):
-        page.goto((book / f"{name}.html").as_uri())
-        if page.locator("script[src*=mathjax]").count():
-            page.evaluate("MathJax.startup.promise")
-        return page
-
-    yield open_page
-    context.close()
-    assert page.outside == []
-    assert page.errors == []
 
 
 # axe weighs the contrast of every coloured word of code, which takes most of its time: one word of

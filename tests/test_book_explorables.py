@@ -9,14 +9,12 @@ import runpy
 
 import pytest
 
-import test_book
 from helpers import explore
 from make_notebooks import LESSONS, ROOT
 from test_book import soup_of, violations
 from test_notebooks import code, read
 
 pytestmark = pytest.mark.book
-book, browser, tab = test_book.book, test_book.browser, test_book.tab
 
 CHARTS = {
     f"notebooks/{path.stem}": sum("Explorable(" in cell.source for cell in code(read(path)))
