@@ -18,7 +18,7 @@ PAGES    := _config.yml _toc.yml $(shell find book data/README.md -type f -not -
 # two lessons at a time; where make can, the lines of the two do not mix
 TWO := -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: help book test lab lessons accept exercises tables format lock bench clean run-lessons
+.PHONY: help book test lab lessons accept exercises tables catalogue format lock bench clean run-lessons
 .DELETE_ON_ERROR:
 
 help:  ## list these commands
@@ -49,6 +49,9 @@ exercises: $(READY)  ## write notebooks/exercises/ from the lessons
 
 tables: $(READY)  ## write the tables of book/parameters.md from lesson 09
 	$(PY) tests/make_parameters.py
+
+catalogue: $(READY)  ## write book/troubleshooting.md from lesson 11
+	$(PY) tests/make_troubleshooting.py
 
 format: $(READY)  ## format Python and notebooks
 	$(PY) -m ruff check --fix .
