@@ -1,4 +1,4 @@
-"""How much time ``harmonize`` adds to harmonypy at 200,000 cells: below 5 %. ``make bench``."""
+"""How much CPU time ``harmonize`` adds to harmonypy at 200,000 cells: below 5 %. ``make bench``."""
 
 import time
 
@@ -18,14 +18,14 @@ pcs += rng.normal(size=(8, 30))[obs["batch"].astype(int)]
 adata = ad.AnnData(obs=obs, obsm={"X_pca": pcs})
 
 alone, adapted = [], []
-for _ in range(3):  # in turn, so that a slow moment of the machine meets both
-    start = time.perf_counter()
-    harmonypy.run_harmony(pcs, obs, ["batch"], verbose=False)
-    alone.append(time.perf_counter() - start)
-    start = time.perf_counter()
+for _ in range(5):  # in turn, so that a slow moment of the machine meets both
+    start = time.process_time()
+    np.asarray(harmonypy.run_harmony(pcs, obs, ["batch"], verbose=False).Z_corr)
+    alone.append(time.process_time() - start)
+    start = time.process_time()
     harmonize(adata, "batch")
-    adapted.append(time.perf_counter() - start)
-ratio = float(np.median(adapted) / np.median(alone))
+    adapted.append(time.process_time() - start)
+ratio = min(adapted) / min(alone)  # other work on the machine only ever adds
 print(f"harmonize / harmonypy at {n:,} cells: {ratio:.2f}")
 if ratio > 1.05:
     raise SystemExit("harmonize adds more than 5 %: run again on a quiet machine, then look why.")
