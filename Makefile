@@ -47,8 +47,9 @@ accept: $(READY)  ## store in notebooks/ the text that the lessons printed last
 exercises: $(READY)  ## write notebooks/exercises/ from the lessons
 	$(PY) tests/make_notebooks.py exercises
 
-tables: $(READY)  ## write the tables of book/parameters.md from lesson 09
+tables: $(READY)  ## write the tables of book/parameters.md and book/parity.md
 	$(PY) tests/make_parameters.py
+	$(PY) tests/make_parity.py
 
 catalogue: $(READY)  ## write book/troubleshooting.md from lesson 11
 	$(PY) tests/make_troubleshooting.py
