@@ -11,14 +11,15 @@ READY  := .venv/installed
 LESSONS  := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 EXECUTED := $(patsubst notebooks/%,_build/executed/%,$(LESSONS))
 # what a lesson's output depends on besides its own text; Jupyter's cache knows none of these
-CAUSES   := notebooks/conftest.py $(wildcard helpers/*.py) $(wildcard data/*.h5ad data/*.csv data/*.json) requirements.lock
+READ     := $(filter-out data/version_matrix.json,$(wildcard data/*.h5ad data/*.csv data/*.json))
+CAUSES   := notebooks/conftest.py $(wildcard helpers/*.py) $(READ) requirements.lock
 BOOK     := _build/html/index.html
 PAGES    := _config.yml _toc.yml $(shell find book data/README.md -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
 # two lessons at a time; where make can, the lines of the two do not mix
 TWO := -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: help book test lab lessons accept exercises tables catalogue format lock bench clean run-lessons
+.PHONY: help book test lab lessons accept exercises tables catalogue matrix ends format lock bench clean run-lessons
 .DELETE_ON_ERROR:
 
 help:  ## list these commands
@@ -53,6 +54,12 @@ tables: $(READY)  ## write the tables of book/parameters.md and book/parity.md
 
 catalogue: $(READY)  ## write book/troubleshooting.md from lesson 11
 	$(PY) tests/make_troubleshooting.py
+
+matrix: $(READY)  ## try other versions of harmonypy and scanpy, write book/versions.md (PAIRS=2.1.0+1.12.4)
+	$(PY) tests/make_matrix.py $(PAIRS) $(if $(JOBS),--jobs $(JOBS))
+
+ends: $(READY)  ## try the oldest and the newest of these pairs, and change nothing
+	$(PY) tests/make_matrix.py --ends $(if $(JOBS),--jobs $(JOBS))
 
 format: $(READY)  ## format Python and notebooks
 	$(PY) -m ruff check --fix .

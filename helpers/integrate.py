@@ -230,8 +230,8 @@ def _run_harmonypy(pcs: np.ndarray, labels: pd.DataFrame, *, seed: int, verbose:
     import harmonypy
 
     old = not _gives_cells_by_pcs()
-    if old:
-        # harmonypy <= 0.0.10 does not repeat sigma when there is a single cluster.
+    if Version(version("harmonypy")) < Version("2.1"):
+        # harmonypy before 2.1 does not repeat sigma when there is a single cluster.
         n_clusters = params.get("nclust") or max(1, min(round(len(pcs) / 30), 100))
         params["sigma"] = np.broadcast_to(params.get("sigma", 0.1), n_clusters)
     state = np.random.get_state()  # harmonypy <= 0.0.10 reseeds NumPy's global generator

@@ -75,7 +75,7 @@ def test_turns_the_result_of_a_harmonypy_that_returns_pcs_by_cells():
     run = harmonypy.run_harmony
 
     def run_0_0_10(*args, **kwargs):
-        kwargs.pop("sigma")
+        kwargs.pop("sigma", None)
         result = run(*args, **kwargs)
         return SimpleNamespace(
             Z_corr=result.Z_corr.T,

@@ -1,0 +1,192 @@
+"""The table of versions is whole and fresh, and nothing that did not pass can look as if it had."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+import yaml
+
+import make_matrix
+from make_environment import ROOT, locked_versions
+from make_matrix import HARMONYPY, PAGE, PAIRS, RECORD, SCANPY, page, read
+
+WORKFLOW = ROOT / ".github" / "workflows" / "matrix.yml"
+
+
+def test_page_is_fresh() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "book/versions.md: run `make matrix`"
+
+
+def test_every_pair_is_recorded_with_what_was_installed() -> None:
+    rows = read()
+    assert list(rows) == PAIRS
+    for row in rows.values():
+        if row["result"] == "pass":
+            assert not row["messages"]
+            assert row["contract"]["passed"] > 50
+            assert row["contract"]["failed"] == 0
+            assert row["quick_start"] == "pass"
+            assert 1 <= row["iLISI"] <= 2
+        else:
+            assert row["messages"], "what did not pass says why"
+        if "installed" in row:
+            pins = row["installed"].split()
+            assert {f"{name}=={row[name]}" for name in ("harmonypy", "scanpy")} <= set(pins)
+
+
+def test_the_locked_versions_are_among_the_pairs() -> None:
+    for python in ("3.11", "3.12", "3.13"):
+        locked = locked_versions(python)
+        assert locked["harmonypy"] in HARMONYPY
+        assert locked["scanpy"] in SCANPY
+
+
+def test_a_changed_or_missing_row_makes_the_page_stale(monkeypatch, tmp_path) -> None:
+    rows = json.loads(RECORD.read_text(encoding="utf-8"))
+    changed = {**rows[0], "result": "fail", "messages": ["test_a: ValueError: no"]}
+    for number, record in enumerate([[changed, *rows[1:]], rows[1:]]):
+        path = tmp_path / f"{number}.json"
+        path.write_text(json.dumps(record), encoding="utf-8")
+        monkeypatch.setattr(make_matrix, "RECORD", path)
+        assert page() != PAGE.read_text(encoding="utf-8")
+    assert f"Not recorded yet: {PAIRS[0]}." in page()
+
+
+def test_advice_names_every_version() -> None:
+    advice = PAGE.read_text(encoding="utf-8").split(make_matrix.BEGIN)[0].split("\n## ")[1]
+    for name, versions in (("harmonypy", HARMONYPY), ("scanpy", SCANPY)):
+        for version in versions:
+            short = version if version.startswith("0.0") else ".".join(version.split(".")[:2])
+            assert f"{name} {short}" in advice
+
+
+def test_the_first_harmony_mixes_more_as_the_page_says() -> None:
+    scores = {pair: row["iLISI"] for pair, row in read().items() if "iLISI" in row}
+    first = [score for pair, score in scores.items() if pair.startswith("0.")]
+    second = [score for pair, score in scores.items() if pair.startswith("2.")]
+    assert min(first) > max(second) + 0.1
+
+
+def test_the_quick_start_prints_the_score_that_is_recorded() -> None:
+    nb = nbformat.read(ROOT / make_matrix.LESSON, as_version=4)
+    text = "".join(out.get("text", "") for cell in nb.cells for out in cell.get("outputs", []))
+    printed = float(make_matrix.SCORE.search(text)[1])
+    rows = read()
+    locked = locked_versions("3.12")
+    assert rows[f"{locked['harmonypy']}+{locked['scanpy']}"]["iLISI"] == printed
+
+
+def test_contract_counts_what_failed(monkeypatch, tmp_path) -> None:
+    tests = tmp_path / "test_three.py"
+    tests.write_text(
+        "import pytest\n"
+        "def test_good(): pass\n"
+        "@pytest.mark.skip(reason='not here')\n"
+        "def test_skipped(): pass\n"
+        "def test_bad(): raise ValueError('the true cause\\nand more')\n"
+    )
+    monkeypatch.setattr(make_matrix, "CONTRACT", [str(tests)])
+    row, messages = make_matrix.contract(Path(sys.executable), tmp_path)
+    assert row["contract"] == {"passed": 1, "skipped": 1, "failed": 1}
+    assert row["skipped"] == {"not here": 1}
+    assert messages == ["test_bad: ValueError: the true cause"]
+    for broken in ("import nothing_of_this_name\n", "\n"):  # no test ran: never a pass
+        tests.write_text(broken)
+        _, messages = make_matrix.contract(Path(sys.executable), tmp_path)
+        assert messages
+
+
+def test_a_lesson_that_stops_fails_with_its_message(monkeypatch, tmp_path) -> None:
+    cells = [nbformat.v4.new_code_cell(code) for code in ("1", "raise KeyError('gone')", "2")]
+    nb = nbformat.v4.new_notebook(cells=cells)
+    lesson = tmp_path / "lesson.ipynb"
+    nbformat.write(nb, lesson)
+    monkeypatch.setattr(make_matrix, "LESSON", str(lesson))
+    row, messages = make_matrix.quick_start(Path(sys.executable), tmp_path)
+    assert row == {"quick_start": "fail"}
+    assert messages == ["Quick start: KeyError: 'gone'"]
+
+
+@pytest.fixture
+def table(monkeypatch, tmp_path):
+    """A copy of the record and the page, and a way to run `make_matrix` with made-up results."""
+    for name in ("RECORD", "PAGE"):
+        copy = tmp_path / getattr(make_matrix, name).name
+        shutil.copy(getattr(make_matrix, name), copy)
+        monkeypatch.setattr(make_matrix, name, copy)
+
+    def run(results: dict[str, str], *arguments: str) -> None:
+        def fake(pair: str, recorded: dict | None) -> dict:
+            if results[pair] == "pass":
+                return {**read()[pair], "date": "2030-01-01"}
+            harmonypy, scanpy = pair.split("+")
+            row = {"harmonypy": harmonypy, "scanpy": scanpy, "date": "2030-01-01"}
+            return row | {"result": results[pair], "messages": ["because"]}
+
+        monkeypatch.setattr(make_matrix, "try_pair", fake)
+        monkeypatch.setattr(sys, "argv", ["make_matrix.py", *arguments])
+        make_matrix.main()
+
+    return run
+
+
+def test_a_pair_that_no_longer_passes_is_an_error_and_is_written(table) -> None:
+    pair = next(pair for pair, row in read().items() if row["result"] == "pass")
+    with pytest.raises(SystemExit, match="fail"):
+        table({pair: "fail"}, pair)
+    assert read()[pair]["messages"] == ["because"]
+    assert make_matrix.PAGE.read_text(encoding="utf-8") == page()
+    assert "  - ``because``" in page()
+    table({pair: "fail"}, pair)  # known by now
+
+
+def test_a_pair_that_was_not_run_is_an_error_and_keeps_its_row(table) -> None:
+    before = read()
+    with pytest.raises(SystemExit, match="not run"):
+        table({PAIRS[-1]: "not run"}, PAIRS[-1])
+    assert read() == before
+    rows = {pair: row for pair, row in before.items() if pair != PAIRS[-1]}
+    make_matrix.write(rows)
+    for _ in range(2):  # also when it is recorded as not run
+        with pytest.raises(SystemExit, match="not run"):
+            table({PAIRS[-1]: "not run"}, PAIRS[-1])
+        assert read()[PAIRS[-1]]["result"] == "not run"
+    assert "2.1.0 with scanpy 1.13.0a2: not run" in page()
+
+
+def test_the_ends_are_compared_and_nothing_is_written(table, monkeypatch) -> None:
+    monkeypatch.setattr(make_matrix, "python_for", lambda scanpy: sys.executable)
+    before = make_matrix.RECORD.read_bytes(), make_matrix.PAGE.read_bytes()
+    table({PAIRS[0]: "pass", PAIRS[-1]: "pass"}, "--ends")
+    with pytest.raises(SystemExit, match=r"fail \(recorded: pass\)"):
+        table({PAIRS[0]: "pass", PAIRS[-1]: "fail"}, "--ends")
+    assert before == (make_matrix.RECORD.read_bytes(), make_matrix.PAGE.read_bytes())
+
+
+def test_python_3_11_alone_runs_an_older_scanpy_and_says_so(monkeypatch, tmp_path, capsys) -> None:
+    old = SimpleNamespace(version_info=(3, 11, 7), executable="python3.11")
+    monkeypatch.setattr(make_matrix, "sys", old)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("UV_PYTHON_INSTALL_DIR", str(tmp_path))
+    assert make_matrix.ends() == ["0.0.10+1.11.5", f"{HARMONYPY[-1]}+1.11.5"]
+    assert capsys.readouterr().out.count("needs Python 3.12") == 2
+    row = make_matrix.try_pair(PAIRS[-1], None)
+    assert row["result"] == "not run"
+    assert "needs Python 3.12" in row["messages"][0]
+
+
+def test_the_workflow_tries_every_pair() -> None:
+    workflow = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))
+    assert set(workflow[True]) == {"schedule", "workflow_dispatch"}  # YAML 1.1 reads `on` as true
+    (job,) = workflow["jobs"].values()
+    assert job["strategy"]["matrix"] == {"harmonypy": HARMONYPY, "scanpy": SCANPY}
+    assert not job["strategy"]["fail-fast"]
+    assert job["env"]["UV_TORCH_BACKEND"] == "cpu"
+    commands = [step["run"] for step in job["steps"] if "run" in step]
+    assert commands == ["make matrix PAIRS=${{ matrix.harmonypy }}+${{ matrix.scanpy }}"]
+    actions = {step["uses"].split("@")[0] for step in job["steps"] if "uses" in step}
+    assert actions == {"actions/checkout", "actions/setup-python", "actions/upload-artifact"}
