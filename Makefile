@@ -77,15 +77,18 @@ bench: $(READY)  ## time the helpers against other implementations
 clean:  ## remove all that make has made
 	rm -rf _build .venv *.egg-info
 
-# Executed copies of lessons that are gone would find no place in the book.
-STALE := $(filter-out $(EXECUTED),$(wildcard _build/executed/*.ipynb))
+# Executed copies of lessons that are gone would find no place in the book; and a copy of a lesson
+# that was skipped for want of R is made again once there is R.
+STALE := $(filter-out $(EXECUTED),$(wildcard _build/executed/*.ipynb)) \
+         $(if $(shell command -v Rscript 2>/dev/null),$(shell grep -ls '"not-executed"' _build/executed/*.ipynb))
 
 run-lessons: $(EXECUTED)
 	@echo "$(words $(LESSONS)) lessons are executed and checked: _build/executed/"
+	@grep -ls '"not-executed"' $(EXECUTED) | sed 's/$$/ is not: R with Seurat is not installed/'
 
 # One run serves the tests and the book: nbval compares, notebooks/conftest.py keeps.
 _build/executed/%.ipynb: notebooks/%.ipynb $(CAUSES) $(READY)
-	@$(PY) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=$(CELL_SECONDS) -q -rf -p no:cacheprovider $<
+	@$(PY) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=$(CELL_SECONDS) -q -rfs -p no:cacheprovider $<
 
 $(BOOK): $(EXECUTED) $(PAGES) $(READY)
 	$(PY) book/build.py

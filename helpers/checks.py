@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 def string_labels(obs: pd.DataFrame, name: str) -> pd.Series:
     """A column as a category of strings, whatever its type, with a plain index 0, 1, ...
 
-    harmonypy <= 0.0.10 fails on numbers, and repeated ``obs_names`` would not cross-tabulate.
+    harmonypy < 2 fails on numbers, and repeated ``obs_names`` would not cross-tabulate.
 
     Raises
     ------

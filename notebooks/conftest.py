@@ -8,12 +8,18 @@ copy of the lesson:
 - ``_build/executed/NN_name.ipynb``: only when every cell passed; the book is built from it;
 - ``_build/ran/NN_name.json``: seconds and peak memory, which a test holds to the limits.
 
+A lesson whose metadata say ``"needs": "R with Seurat"`` is skipped where there is none, with the
+reason; the book then shows its stored text, with a note.  REQUIRE_R=1 makes that an error.
+
 pytest reads this file by itself when it collects a notebook of this folder.
 """
 
 import ast
+import copy
 import json
 import os
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Generator
@@ -29,8 +35,18 @@ from nbval.plugin import IPyNbCell, IPyNbFile
 BUILD = Path(__file__).resolve().parent.parent / "_build"
 # a chart with sliders (helpers/explore.py); its text is its table of numbers
 VEGALITE = "application/vnd.vegalite.v5+json"
-# user and system seconds and peak memory of the kernel so far
-USAGE = "tuple(__import__('resource').getrusage(0))[:3]"
+# user and system seconds and peak memory so far: of the kernel, and of what it ran, such as R
+USAGE = "[tuple(__import__('resource').getrusage(who))[:3] for who in (0, -1)]"
+
+NEEDS_R = "R with Seurat"
+NO_R = (
+    "R with Seurat is not installed on this machine; on Debian and Ubuntu "
+    "`apt-get install r-base-core r-cran-seurat` gets it, with conda environment-r.yml"
+)
+NOTE = """:::{{warning}}
+This lesson was not executed when this book was built: {reason}.
+What its cells print is what they printed for the authors, without the pictures.
+:::"""
 
 
 class Record:
@@ -58,6 +74,39 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
         collector.skip_compare += ("image/svg+xml", "text/html", VEGALITE)
         # a stored lesson has this line in place of a picture; the size says nothing
         collector.sanitize_patterns[r"<Figure size .*>"] = "<Figure>"
+
+
+def r_with_seurat() -> bool:
+    """Whether there is an Rscript that finds Seurat."""
+    rscript = shutil.which("Rscript")
+    question = "quit(status = !nzchar(system.file(package = 'Seurat')))"
+    return bool(rscript) and not subprocess.run([rscript, "-e", question]).returncode
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the lessons that need what is not here, and keep a copy that says so for the book."""
+    cells = [item for item in items if isinstance(item, IPyNbCell)]
+    lacking = {cell.parent for cell in cells if cell.parent.nb.metadata.get("needs") == NEEDS_R}
+    if not lacking or r_with_seurat():
+        return
+    if os.environ.get("REQUIRE_R") == "1":
+        raise pytest.UsageError(f"REQUIRE_R=1, but {NO_R}")
+    for lesson in lacking:
+        write(BUILD / "executed" / lesson.path.name, not_executed(lesson.nb))
+        for leftover in (BUILD / "ran").glob(f"{lesson.path.stem}.*"):
+            leftover.unlink()
+    for cell in cells:
+        if cell.parent in lacking:
+            cell.add_marker(pytest.mark.skip(reason=NO_R))
+
+
+def not_executed(notebook: nbformat.NotebookNode) -> str:
+    """Return the stored lesson with a note after its first cell."""
+    notebook = copy.deepcopy(notebook)
+    note = nbformat.v4.new_markdown_cell(NOTE.format(reason=NO_R), id="not-executed")
+    note.metadata["tags"] = ["not-executed"]
+    notebook.cells.insert(1, note)
+    return nbformat.writes(notebook) + "\n"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -138,7 +187,10 @@ COSTS = pytest.StashKey[dict[str, dict[str, float]]]()
 
 
 def usage(lesson: IPyNbFile) -> dict[str, float]:
-    """Ask the kernel for its processor seconds and its peak memory in MB; nothing if it died."""
+    """Ask the kernel for processor seconds and peak memory in MB; nothing if it died.
+
+    What the kernel ran counts as well: the largest of it, as if at the kernel's own peak.
+    """
     if not lesson.kernel.is_alive():
         return {}
     client = lesson.kernel.kc
@@ -148,7 +200,7 @@ def usage(lesson: IPyNbFile) -> dict[str, float]:
         if reply["parent_header"].get("msg_id") == asked:
             break
     text = reply["content"]["user_expressions"]["usage"]["data"]["text/plain"]
-    user, system, peak = ast.literal_eval(text)
+    user, system, peak = map(sum, zip(*ast.literal_eval(text), strict=True))
     # the system counts in bytes on macOS and in kilobytes elsewhere
     peak *= 1 if sys.platform == "darwin" else 1024
     return {"cpu_seconds": round(user + system, 1), "peak_mb": round(peak / 1e6)}

@@ -49,7 +49,9 @@ def stored(nb: NotebookNode) -> NotebookNode:
         If a cell failed or wrote to stderr.
     """
     nb = nbformat.v4.upgrade(copy.deepcopy(nb))  # cells of older files get their ids here
-    nb.metadata = nbformat.from_dict(KERNEL)
+    # what a lesson needs beyond the course's packages (notebooks/conftest.py)
+    needs = {"needs": nb.metadata["needs"]} if "needs" in nb.metadata else {}
+    nb.metadata = nbformat.from_dict(KERNEL | needs)
     for cell in nb.cells:
         cell.metadata = nbformat.from_dict(
             {key: cell.metadata[key] for key in ("tags", "mystnb") if key in cell.metadata}

@@ -132,8 +132,12 @@ def test_cells_are_small(path: Path) -> None:
 def test_nothing_is_hidden_from_nbval(path: Path) -> None:
     allowed = {"exercise", "check", "solution", "no-figure"}
     allowed |= {"hide-cell", "hide-input", "remove-cell"}
-    for cell in read(path).cells:
-        assert set(tags(cell)) <= allowed, f"unknown tags {set(tags(cell)) - allowed}"
+    nb = read(path)
+    for cell in nb.cells:
+        unknown = set(tags(cell)) - allowed
+        if "needs" in nb.metadata and printed(cell).startswith("skipped: "):
+            unknown -= {"nbval-ignore-output"}  # runs only where R has the package harmony
+        assert not unknown, f"unknown tags {unknown}, or what is stored is not `skipped: why`"
         assert "NBVAL" not in cell.source
 
 
@@ -186,7 +190,7 @@ def kind(cell: NotebookNode) -> str:
 
 
 def printed(cell: NotebookNode) -> str:
-    return "".join(output.get("text", "") for output in cell.outputs)
+    return "".join(output.get("text", "") for output in cell.get("outputs", []))
 
 
 @lessons
