@@ -9,8 +9,8 @@ made.
 
     python tests/make_matrix.py                 all pairs
     python tests/make_matrix.py 0.0.10+1.11.5   some: harmonypy+scanpy
-    python tests/make_matrix.py --ends          the oldest and the newest, with the packages that
-                                                were recorded; compares and writes nothing
+    python tests/make_matrix.py --ends          the oldest and the newest, with direct dependencies
+                                                as recorded; compares and writes nothing
 
 It fails when a pair that is recorded as passing does not pass, and when a pair was not run.
 """
@@ -70,14 +70,17 @@ def python_for(scanpy: str) -> str | None:
     return None
 
 
-def requirements(harmonypy: str, scanpy: str) -> list[str]:
-    """Return what the course depends on, with this pair in place of its own."""
-    pinned = {"harmonypy": harmonypy, "scanpy": scanpy}
+def requirements(harmonypy: str, scanpy: str, recorded: dict[str, str]) -> list[str]:
+    """Return what the course depends on, with this pair in place of its own.
+
+    The course's other direct dependencies have the recorded versions, if any are given. What
+    these and the tools bring along has not: some of that wants a certain micro version of Python.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = {line: canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
-    others = [line for line, name in names.items() if name not in pinned]
+    names = {canonicalize_name(Requirement(line).name): line for line in project["dependencies"]}
+    pins = recorded | {"harmonypy": harmonypy, "scanpy": scanpy}
     tools = ["ipykernel", "nbconvert", "pytest"]
-    return [f"{name}=={version}" for name, version in pinned.items()] + others + tools
+    return [f"{name}=={pins[name]}" if name in pins else names[name] for name in names] + tools
 
 
 def run(command: Iterable[object], **changes: str) -> subprocess.CompletedProcess[str]:
@@ -96,7 +99,7 @@ def run(command: Iterable[object], **changes: str) -> subprocess.CompletedProces
 def try_pair(pair: str, recorded: dict | None) -> dict:
     """Make the environment of one pair, run both parts in it, and say what came out.
 
-    With `recorded`, a row of the record, the packages are those of that row where it was made
+    With `recorded`, a row of the record, the direct dependencies are as there, where it was made
     with the same Python.
     """
     harmonypy, scanpy = pair.split("+")
@@ -115,12 +118,10 @@ def try_pair(pair: str, recorded: dict | None) -> dict:
         return row | {"result": "fail", "messages": [f"Environment: {one_line(made.stderr, -1)}"]}
     asked = run([python, "-c", "import platform; print(platform.python_version())"])
     row["python"] = asked.stdout.strip()
-    wanted = requirements(harmonypy, scanpy)
+    pins = {}
     if recorded and same_minor(recorded.get("python", ""), row["python"]):
-        constraints = place / "constraints.txt"
-        constraints.write_text(recorded["installed"].replace(" ", "\n") + "\n", encoding="utf-8")
-        wanted += ["--constraint", str(constraints)]
-    problem = install(python, wanted)
+        pins = versions_in(recorded)
+    problem = install(python, requirements(harmonypy, scanpy, pins))
     if problem:
         return row | {"result": "fail", "messages": [f"Installing: {problem}"]}
 
@@ -140,6 +141,11 @@ def try_pair(pair: str, recorded: dict | None) -> dict:
         **lesson,
         "installed": " ".join(f"{name}=={version}" for name, version in installed.items()),
     }
+
+
+def versions_in(row: dict) -> dict[str, str]:
+    """Return package -> version of all that was installed for a row."""
+    return dict(pin.split("==") for pin in row.get("installed", "").split())
 
 
 def same_minor(one: str, other: str) -> bool:
@@ -273,7 +279,7 @@ def tables(rows: dict[str, dict]) -> str:
     lines += ["", "## What was installed", ""]
     facts = []
     for row in rows.values():
-        found = dict(pin.split("==") for pin in row.get("installed", "").split())
+        found = versions_in(row)
         shown = [found.get(name, "–") for name in SHOWN]
         facts.append([row["harmonypy"], row["scanpy"], row.get("python", "–"), *shown])
     lines += table(["harmonypy", "scanpy", "Python", *SHOWN], facts)

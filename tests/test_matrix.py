@@ -71,6 +71,15 @@ def test_the_first_harmony_mixes_more_as_the_page_says() -> None:
     assert min(first) > max(second) + 0.1
 
 
+def test_only_direct_dependencies_are_as_recorded() -> None:
+    """What tools bring along may want a newer Python than the one that is there."""
+    recorded = {"numpy": "2.3.5", "scanpy": "1.0", "soupsieve": "4.1.2", "nbconvert": "7.17.2"}
+    wanted = make_matrix.requirements("2.1.0", "1.11.5", recorded)
+    assert {"harmonypy==2.1.0", "scanpy==1.11.5", "numpy==2.3.5", "nbconvert"} <= set(wanted)
+    assert not any("soupsieve" in line or "scanpy==1.0" in line for line in wanted)
+    assert len({line.split("==")[0].split(">")[0] for line in wanted}) == len(wanted)
+
+
 def test_the_quick_start_prints_the_score_that_is_recorded() -> None:
     nb = nbformat.read(ROOT / make_matrix.LESSON, as_version=4)
     text = "".join(out.get("text", "") for cell in nb.cells for out in cell.get("outputs", []))
