@@ -220,7 +220,7 @@ def test_table_of_arguments_is_complete_and_has_the_real_defaults() -> None:
             if default:
                 assert same(py_default, str(python[name.strip("`")].default)), name
     assert told["Python"] == set(python)
-    unsaid = {"object", "...", "project.dim", "plot_convergence", "return_object", ".options"}
+    unsaid = {"object", "...", "plot_convergence", "return_object", ".options"}
     for method, arguments in formals.items():
         missing = {(method, name) for name in set(arguments) - unsaid} - told["R"]
         assert not missing
