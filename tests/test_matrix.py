@@ -64,7 +64,7 @@ def test_advice_names_every_version() -> None:
             assert f"{name} {short}" in advice
 
 
-def test_the_first_harmony_mixes_more_as_the_page_says() -> None:
+def test_older_versions_mix_more_as_the_page_says() -> None:
     scores = {pair: row["iLISI"] for pair, row in read().items() if "iLISI" in row}
     first = [score for pair, score in scores.items() if pair.startswith("0.")]
     second = [score for pair, score in scores.items() if pair.startswith("2.")]
@@ -110,14 +110,15 @@ def test_contract_counts_what_failed(monkeypatch, tmp_path) -> None:
 
 
 def test_a_lesson_that_stops_fails_with_its_message(monkeypatch, tmp_path) -> None:
-    cells = [nbformat.v4.new_code_cell(code) for code in ("1", "raise KeyError('gone')", "2")]
-    nb = nbformat.v4.new_notebook(cells=cells)
-    lesson = tmp_path / "lesson.ipynb"
-    nbformat.write(nb, lesson)
-    monkeypatch.setattr(make_matrix, "LESSON", str(lesson))
-    row, messages = make_matrix.quick_start(Path(sys.executable), tmp_path)
-    assert row == {"quick_start": "fail"}
-    assert messages == ["Quick start: KeyError: 'gone'"]
+    said = {"raise KeyError('gone')": "KeyError: 'gone'", "2": "it printed no score"}
+    for code, message in said.items():
+        cells = [nbformat.v4.new_code_cell(text) for text in ("1", code, "3")]
+        lesson = tmp_path / "lesson.ipynb"
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), lesson)
+        monkeypatch.setattr(make_matrix, "LESSON", str(lesson))
+        row, messages = make_matrix.quick_start(Path(sys.executable), tmp_path)
+        assert row == {"quick_start": "fail"}
+        assert messages == [f"Quick start: {message}"]
 
 
 @pytest.fixture
@@ -132,6 +133,8 @@ def table(monkeypatch, tmp_path):
         def fake(pair: str, recorded: dict | None) -> dict:
             if results[pair] == "pass":
                 return {**read()[pair], "date": "2030-01-01"}
+            if results[pair] == "fewer":
+                return {**read()[pair], "contract": {"passed": 1, "skipped": 71, "failed": 0}}
             harmonypy, scanpy = pair.split("+")
             row = {"harmonypy": harmonypy, "scanpy": scanpy, "date": "2030-01-01"}
             return row | {"result": results[pair], "messages": ["because"]}
@@ -151,6 +154,9 @@ def test_a_pair_that_no_longer_passes_is_an_error_and_is_written(table) -> None:
     assert make_matrix.PAGE.read_text(encoding="utf-8") == page()
     assert "  - ``because``" in page()
     table({pair: "fail"}, pair)  # known by now
+    make_matrix.write({})
+    with pytest.raises(SystemExit, match="recorded: nothing"):
+        table({pair: "fail"}, pair)
 
 
 def test_a_pair_that_was_not_run_is_an_error_and_keeps_its_row(table) -> None:
@@ -173,6 +179,8 @@ def test_the_ends_are_compared_and_nothing_is_written(table, monkeypatch) -> Non
     table({PAIRS[0]: "pass", PAIRS[-1]: "pass"}, "--ends")
     with pytest.raises(SystemExit, match=r"fail \(recorded: pass\)"):
         table({PAIRS[0]: "pass", PAIRS[-1]: "fail"}, "--ends")
+    with pytest.raises(SystemExit, match="1 tests passed"):
+        table({PAIRS[0]: "pass", PAIRS[-1]: "fewer"}, "--ends")
     assert before == (make_matrix.RECORD.read_bytes(), make_matrix.PAGE.read_bytes())
 
 
