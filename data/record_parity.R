@@ -2,8 +2,9 @@
 #   pcs.csv       cells x PCs, no names
 #   cells.csv     the column condition
 #   runs.csv      a run per row: seed, max_iter, epsilon (its harmony tolerance)
-# It writes 1.csv, 2.csv, ... (the corrected PCs of each run), done.csv (rounds and seconds of
-# each run), formals.csv (arguments and defaults) and errors.csv (what older calls get to hear).
+# It writes 1.csv, 2.csv, ... (the corrected PCs of each run), done.csv (rounds, seconds and
+# theta of each run), formals.csv (arguments and defaults) and errors.csv (what older calls get to
+# hear).
 
 suppressMessages({
   library(harmony)
@@ -14,7 +15,7 @@ pcs <- as.matrix(read.csv("pcs.csv", header = FALSE))
 cells <- read.csv("cells.csv")
 runs <- read.csv("runs.csv")
 
-done <- data.frame(rounds = integer(), seconds = numeric()) # seconds of CPU
+done <- data.frame(rounds = integer(), seconds = numeric(), theta = numeric()) # seconds of CPU
 for (number in seq_len(nrow(runs))) {
   run <- runs[number, ]
   set.seed(run$seed)
@@ -28,7 +29,7 @@ for (number in seq_len(nrow(runs))) {
   )
   corrected <- t(result$getZcorr())
   write.table(corrected, paste0(number, ".csv"), sep = ",", row.names = FALSE, col.names = FALSE)
-  done[number, ] <- list(length(result$kmeans_rounds), sum(seconds[1:2]))
+  done[number, ] <- list(length(result$kmeans_rounds), sum(seconds[1:2]), result$theta[1])
 }
 write.csv(done, "done.csv", row.names = FALSE)
 

@@ -6,15 +6,16 @@ throw-away environments, scanpy's own Harmony (a pre-release) and harmonypy 0.0.
 holds how far any two of them are apart, and each from itself; r_harmony.h5ad holds what R made of
 a quarter of the cells, so that a test can compare today's harmonypy with R where there is no R.
 
-Run ``python data/record_parity.py`` with the course's Python, 3.12 or later; it needs a package
-index, R with harmony and Seurat, a quiet machine, and some ten minutes. ``--fixture`` makes only
-r_harmony.h5ad.
+Run ``python data/record_parity.py`` with the course's Python, 3.12 or later, on Linux or macOS; it
+needs a package index, R with harmony and Seurat, a quiet machine, and some ten minutes.
+``--fixture`` makes only r_harmony.h5ad.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import inspect
 import itertools
 import json
 import os
@@ -32,9 +33,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import anndata as ad
 import h5py
+import harmonypy
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
@@ -53,7 +56,7 @@ STEP = np.float32(2**-11)  # what R's numbers in the fixture are rounded to
 HARMONYPY, LESSON, R = "harmonypy", "lesson 08", "R harmony"
 FIXED = "harmonypy, lamb=1"  # the ridge penalty of the first Harmony
 SCANPY2, SCANPY1 = "scanpy, harmony2", "scanpy, harmony1"
-MENDED = "scanpy, harmony2, R's objective"
+COUNTED = "scanpy, harmony2, 15 rounds"  # by a tolerance, down to 1e-4, a seed stops early
 FIRST, NOTHING = "harmonypy 0.0.10", "no correction"
 
 # Patience is 30 rounds at most, and a tolerance of 0.001. The two of the first Harmony are
@@ -66,7 +69,6 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         LESSON: {},
         R: {},
         SCANPY2: {},
-        MENDED: {"objective": "R"},
         SCANPY1: {"flavor": "harmony1"},
         FIRST: {},
     },
@@ -76,14 +78,16 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         LESSON: {"max_rounds": 30, "epsilon": 1e-3},
         R: {"max_iter": 30, "epsilon": 1e-3},
         SCANPY2: {"max_iter_harmony": 30, "tol_harmony": 1e-3},
-        MENDED: {"objective": "R", "max_iter_harmony": 30, "tol_harmony": 1e-3},
+        # a tolerance below zero is never met
+        COUNTED: {"max_iter_harmony": 15, "tol_harmony": -1},
         SCANPY1: {"flavor": "harmony1", "max_iter_harmony": 30},
         FIRST: {"max_iter_harmony": 30, "theta": 2},
     },
 }
 
 # One core each, so that seconds can be compared; read when NumPy or R starts.
-ONE_THREAD = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"], "1")
+LIBRARIES = ("OMP", "OPENBLAS", "NUMBA")
+ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in LIBRARIES} | {"VECLIB_MAXIMUM_THREADS": "1"}
 
 
 class Run:
@@ -153,7 +157,10 @@ def run_harmonypy(adata: ad.AnnData, seed: int, **settings: Any) -> Run:
 
 
 def run_lesson(adata: ad.AnnData, seed: int, max_rounds: int = 10, epsilon: float = 0.01) -> Run:
-    """The functions of lesson 08, with a start of their own, stopped by harmonypy's rule."""
+    """The functions of lesson 08, with a start of their own, stopped by harmonypy's rule.
+
+    That is the first step which lowers the objective, but by less than a share of epsilon.
+    """
     ours = runpy.run_path(str(LESSON_08))["ours"]
     Z = adata.obsm["X_pca"].astype(np.float64)
     batch = pd.get_dummies(adata.obs["condition"]).to_numpy(float)
@@ -166,28 +173,28 @@ def run_lesson(adata: ad.AnnData, seed: int, max_rounds: int = 10, epsilon: floa
     history = ours.harmony(Z, batch, Y, rounds=max_rounds, seed=seed)
     a_round = (time.process_time() - began) / max_rounds  # each costs the same
     values = [before, *(state["value"] for state in history)]
-    falls = [(old - new) / abs(old) < epsilon for old, new in itertools.pairwise(values)]
+    falls = [0 <= (old - new) / abs(old) < epsilon for old, new in itertools.pairwise(values)]
     rounds = falls.index(True) + 1 if any(falls) else max_rounds
     return Run(history[rounds - 1]["Z"], rounds, started + rounds * a_round)
 
 
+STOPS = ["max_iter_harmony", "max_iter_kmeans", "epsilon_harmony", "epsilon_cluster"]
+
+
+def own_defaults(adata: ad.AnnData) -> dict[str, Any]:
+    """theta and stop rules of the course's harmonypy; its theta is settled only in a run."""
+    given = inspect.signature(harmonypy.run_harmony).parameters
+    with patch("harmonypy.harmony.HarmonyCpp") as cpp:
+        harmonypy.run_harmony(adata.obsm["X_pca"], adata.obs, "condition", verbose=False)
+    return {"theta": cpp.call_args.args[4].item(0)} | {name: given[name].default for name in STOPS}
+
+
 # What runs in a throw-away environment: IMPORTS, READ, THERE, WRITE. It reads pcs.npy, cells.csv
 # and runs.json, and writes 0.npy, 1.npy, ... (corrected, cells x PCs) and done.json (rounds and
-# seconds of each run).
+# seconds of each run, and the default settings of each implementation).
 IMPORTS = {
-    FIRST: "import logging, harmonypy",
-    "scanpy": """
-import anndata, scanpy
-from unittest.mock import patch
-from scanpy.preprocessing._harmony import core
-
-theirs = core._compute_objective
-
-def as_in_r(*args, theta, sigma, o, e, **more):
-    # R and harmonypy divide O + E + 1 by 2E + 1, this release of scanpy by E + 1
-    value = theirs(*args, theta=theta, sigma=sigma, o=o, e=e, **more)
-    return value - sigma * np.sum(theta @ (o * np.log((2 * e + 1) / (e + 1))))
-""",
+    FIRST: "import harmonypy, inspect, logging",
+    "scanpy": "import anndata, inspect, scanpy\nfrom scanpy.preprocessing._harmony import Stopping",
 }
 READ = """
 import io, json, re, time, warnings
@@ -197,45 +204,52 @@ pcs, obs, done = np.load("pcs.npy"), pd.read_csv("cells.csv"), []
 for number, (seed, settings) in enumerate(json.load(open("runs.json"))):
 """
 THERE = {
-    FIRST: """
+    FIRST: f"""
     logging.getLogger("harmonypy").setLevel(logging.ERROR)
     began = time.process_time()
     result = harmonypy.run_harmony(pcs, obs, "condition", random_state=seed, **settings)
     seconds = time.process_time() - began
     corrected, rounds = result.Z_corr.T, len(result.kmeans_rounds)
+    if not settings:
+        given = inspect.signature(harmonypy.run_harmony).parameters
+        stops = {{name: given[name].default for name in {STOPS}}}
+        defaults = {{"{FIRST}": {{"theta": float(result.theta[0])}} | stops}}
 """,
     "scanpy": """
     cells = anndata.AnnData(
         obs=obs.set_axis(obs.index.astype(str)).astype("category"), obsm={"X_pca": pcs}
     )
     scanpy.settings.verbosity, scanpy.settings.logfile = "info", io.StringIO()
-    objective = as_in_r if settings.pop("objective", "") == "R" else theirs
-    with patch.object(core, "_compute_objective", objective):
-        began = time.process_time()
-        scanpy.pp.harmony_integrate(cells, "condition", rng=seed, **settings)
-        seconds = time.process_time() - began
+    began = time.process_time()
+    scanpy.pp.harmony_integrate(cells, "condition", rng=seed, **settings)
+    seconds = time.process_time() - began
     (rounds,) = re.findall(r"(\\d+) iterations", scanpy.settings.logfile.getvalue())
     corrected, rounds = cells.obsm["X_pca_harmony"], int(rounds)
+    given = inspect.signature(scanpy.pp.harmony_integrate).parameters
+    common = {name: given[name].default for name in ("theta", "max_iter_harmony")}
+    defaults = {f"scanpy, {flavor.name.lower()}": common | flavor._asdict() for flavor in Stopping}
 """,
 }
 WRITE = """
     done.append([rounds, seconds])
     np.save(f"{number}.npy", corrected)
-json.dump(done, open("done.json", "w"))
+json.dump([done, defaults], open("done.json", "w"))
 """
 COMMON = ["numpy==2.4.6", "pandas==2.3.3", "scikit-learn==1.9.1", "scipy==1.17.1"]
 ENVIRONMENTS = {
     FIRST: ["harmonypy==0.0.10", *COMMON],
-    "scanpy": ["scanpy==1.13.0a2", *COMMON],
+    "scanpy": ["scanpy==1.13.0a2", "anndata==0.13.4", *COMMON],
 }
 
 
-def run_there(name: str, adata: ad.AnnData, runs: list[tuple[int, dict]]) -> list[Run]:
-    """Correct in an environment of its own, which is removed afterwards."""
+def run_there(
+    name: str, adata: ad.AnnData, runs: list[tuple[int, dict]]
+) -> tuple[list[Run], dict[str, Any]]:
+    """Correct in an environment of its own, which is removed afterwards; and its defaults."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         venv.create(folder / "env", with_pip=True)
-        python = folder / "env" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+        python = folder / "env" / "bin" / "python"
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, *ENVIRONMENTS[name]], check=True)
         np.save(folder / "pcs.npy", adata.obsm["X_pca"].astype(np.float64))
@@ -243,8 +257,9 @@ def run_there(name: str, adata: ad.AnnData, runs: list[tuple[int, dict]]) -> lis
         (folder / "runs.json").write_text(json.dumps(runs), encoding="utf-8")
         code = IMPORTS[name] + READ + THERE[name] + WRITE
         subprocess.run([python, "-c", code], check=True, cwd=folder, env=os.environ | ONE_THREAD)
-        done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
-        return [Run(np.load(folder / f"{i}.npy"), *facts) for i, facts in enumerate(done)]
+        done, defaults = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+        found = [Run(np.load(folder / f"{i}.npy"), *facts) for i, facts in enumerate(done)]
+        return found, defaults
 
 
 def run_r(adata: ad.AnnData, runs: list[tuple[int, dict]]) -> tuple[list[Run], dict[str, Any]]:
@@ -260,16 +275,18 @@ def run_r(adata: ad.AnnData, runs: list[tuple[int, dict]]) -> tuple[list[Run], d
         command = ["Rscript", str(HERE / "record_parity.R")]
         quiet = {"cwd": folder, "env": os.environ | ONE_THREAD, "stdout": subprocess.DEVNULL}
         subprocess.run(command, check=True, **quiet)
-        done = pd.read_csv(folder / "done.csv").itertuples(index=False)
+        done = pd.read_csv(folder / "done.csv")
+        theta = float(done.pop("theta")[0])
         found = [
             Run(np.loadtxt(folder / f"{number}.csv", delimiter=","), *facts)
-            for number, facts in enumerate(done, 1)
+            for number, facts in enumerate(done.itertuples(index=False), 1)
         ]
         tables = [pd.read_csv(folder / f"{name}.csv", dtype=str) for name in ("formals", "errors")]
         formals, errors = (table.fillna("") for table in tables)
         lines = (folder / "versions.txt").read_text(encoding="utf-8").splitlines()
         facts = {
             "versions": dict(line.split(maxsplit=1) for line in lines),
+            "theta": theta,
             "formals": {
                 method: dict(zip(rows["argument"], rows["default"], strict=True))
                 for method, rows in formals.groupby("method", sort=False)
@@ -279,8 +296,12 @@ def run_r(adata: ad.AnnData, runs: list[tuple[int, dict]]) -> tuple[list[Run], d
         return found, facts
 
 
-def needs_r() -> None:
-    """Stop in one sentence where there is no R with harmony and Seurat."""
+def check_needs() -> None:
+    """Stop in one sentence where Python is too old, or there is no R with harmony and Seurat."""
+    if sys.version_info < (3, 12):
+        sys.exit(
+            "record_parity: this needs Python 3.12 or later, as the pre-release of scanpy does."
+        )
     question = 'for (name in c("harmony", "Seurat")) packageVersion(name)'
     command = [shutil.which("Rscript"), "-e", question]
     if command[0] is None or subprocess.run(command, stderr=subprocess.DEVNULL).returncode:
@@ -300,8 +321,8 @@ def make_fixture(adata: ad.AnnData) -> dict[str, Any]:
         settings, rs, by_r = SETTINGS[name], by_r[: len(SEEDS)], by_r[len(SEEDS) :]
         here = [run_harmonypy(small, seed, **settings[HARMONYPY]) for seed in SEEDS]
         agreement[name] = {
-            f"{R}, itself": compare(rs),
-            f"{HARMONYPY}, itself": compare(here),
+            f"{R}, itself": {"rounds": [run.rounds for run in rs]} | compare(rs),
+            f"{HARMONYPY}, itself": {"rounds": [run.rounds for run in here]} | compare(here),
             f"{HARMONYPY}, {R}": compare(here, rs),
         }
     # the patient runs, which came last: by default R's own seeds disagree on these cells
@@ -329,11 +350,14 @@ def make_fixture(adata: ad.AnnData) -> dict[str, Any]:
     return agreement
 
 
-def every_run(adata: ad.AnnData) -> tuple[dict[str, dict[str, list[Run]]], dict[str, Any]]:
-    """Setting -> implementation -> its five runs; and what R says of itself."""
+def every_run(
+    adata: ad.AnnData,
+) -> tuple[dict[str, dict[str, list[Run]]], dict[str, Any], dict[str, Any]]:
+    """Setting -> implementation -> its five runs; what R says of itself; default settings."""
 
     def runs(name: str) -> list[tuple[int, dict]]:
-        return [(seed, settings[name]) for settings in SETTINGS.values() for seed in SEEDS]
+        found = [settings[name] for settings in SETTINGS.values() if name in settings]
+        return [(seed, how) for how in found for seed in SEEDS]
 
     here: dict[str, Callable[..., Run]] = {
         HARMONYPY: run_harmonypy,
@@ -344,15 +368,28 @@ def every_run(adata: ad.AnnData) -> tuple[dict[str, dict[str, list[Run]]], dict[
         name: [run(adata, seed, **how) for seed, how in runs(name)] for name, run in here.items()
     }
     done[R], facts = run_r(adata, runs(R))
-    flavors = (SCANPY2, SCANPY1, MENDED)
-    there = iter(run_there("scanpy", adata, [run for name in flavors for run in runs(name)]))
+    flavors = (SCANPY2, SCANPY1, COUNTED)
+    found, by_scanpy = run_there("scanpy", adata, [run for name in flavors for run in runs(name)])
+    there = iter(found)
     done |= {name: list(itertools.islice(there, len(runs(name)))) for name in flavors}
-    done[FIRST] = run_there(FIRST, adata, runs(FIRST))
+    done[FIRST], by_first = run_there(FIRST, adata, runs(FIRST))
     left = {name: iter(found) for name, found in done.items()}
-    return {
-        setting: {name: list(itertools.islice(left[name], len(SEEDS))) for name in settings}
-        for setting, settings in SETTINGS.items()
-    }, facts
+    options = facts["formals"]["harmony_options"]
+    stops = ("max.iter.cluster", "epsilon.harmony", "epsilon.cluster")
+    by_r = {
+        "theta": facts["theta"],
+        "max_iter": int(facts["formals"]["RunHarmony.default"]["max_iter"]),
+        **{name: json.loads(options[name]) for name in stops},
+    }
+    defaults = {HARMONYPY: own_defaults(adata), R: by_r, **by_scanpy, **by_first}
+    return (
+        {
+            setting: {name: list(itertools.islice(left[name], len(SEEDS))) for name in settings}
+            for setting, settings in SETTINGS.items()
+        },
+        facts,
+        defaults,
+    )
 
 
 def describe(runs: list[Run], condition: pd.Series) -> dict[str, Any]:
@@ -376,12 +413,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fixture", action="store_true", help="make only r_harmony.h5ad")
     only_fixture = parser.parse_args().fixture
-    needs_r()
+    check_needs()
     adata = prepare(load_pbmc())
     small = make_fixture(adata)
     if only_fixture:
         return
-    done, r_facts = every_run(adata)
+    done, r_facts, defaults = every_run(adata)
     condition = adata.obs["condition"].astype(str)
     results: dict[str, Any] = {}
     before = Run(adata.obsm["X_pca"], 0, 0)
@@ -406,6 +443,7 @@ def main() -> None:
         },
         "seeds": SEEDS,
         "settings": SETTINGS,
+        "default settings": defaults,
         "versions": {
             "Python": platform.python_version(),
             **{name: version(name) for name in ("harmonypy", "scanpy", "numpy")},

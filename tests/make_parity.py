@@ -21,7 +21,7 @@ BLOCK = re.compile(rf"<!-- table (\w+): made by tests/make_parity.py -->\n.*?{EN
 SECOND = ("harmonypy", "R harmony", "lesson 08", "scanpy, harmony2")
 FIRST = ("harmonypy 0.0.10", "scanpy, harmony1")
 BOTH = ("defaults", "patient")
-FIXED, MENDED = "harmonypy, lamb=1", "scanpy, harmony2, R's objective"
+FIXED, COUNTED = "harmonypy, lamb=1", "scanpy, harmony2, 15 rounds"
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:
@@ -32,9 +32,7 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
 
 def shown(name: str) -> str:
     """Return the name of an implementation as the page has it."""
-    for part in ("R's objective", "lamb=1"):
-        name = name.replace(f", {part}", f" with {part}")
-    return name.replace(", ", " ")
+    return name.replace("scanpy, ", "scanpy ").replace(", lamb=1", " with lamb=1")
 
 
 def cut(value: float, digits: int) -> str:
@@ -46,6 +44,27 @@ def spread(values: list[float], digits: int) -> str:
     """Return the range of some values, or the one value."""
     low, high = (f"{value:.{digits}f}" for value in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"
+
+
+def by_seed(rounds: list[int]) -> str:
+    """Return the rounds of each seed, or the one number where all are the same."""
+    return ", ".join(map(str, rounds if len(set(rounds)) > 1 else rounds[:1]))
+
+
+def called(name: str, settings: dict[str, Any]) -> str:
+    """Return settings as arguments; R's have a function of their own for names with a dot."""
+    if name == "R harmony":
+        names = {"epsilon": "epsilon.harmony"}  # its column in the files of record_parity.py
+        settings = {names.get(key, key): value for key, value in settings.items()}
+    given = [
+        f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in settings.items()
+    ]
+    options = [argument for argument in given if "." in argument.partition("=")[0]]
+    if options:
+        given = [argument for argument in given if argument not in options]
+        given.append(f".options=harmony_options({', '.join(options)})")
+    return ", ".join(f"`{argument}`" for argument in given)
 
 
 def agreement(found: dict[str, Any]) -> list[str]:
@@ -63,9 +82,10 @@ def yardstick(record: dict[str, Any]) -> str:
     """Each implementation of Harmony2 against itself."""
     rows = []
     for setting in BOTH:
-        for name in SECOND:
-            found = record["results"][setting][name]
-            facts = [spread(found["rounds"], 0), spread(found["median iLISI"], 2)]
+        results = record["results"][setting]
+        for name in (name for name in (*SECOND, COUNTED) if name in results):
+            found = results[name]
+            facts = [by_seed(found["rounds"]), spread(found["median iLISI"], 2)]
             rows.append([shown(name), setting, *facts, *agreement(found["itself"])])
     return table(["Implementation", "Settings", "Rounds", "Median iLISI", *AGREEMENT], rows)
 
@@ -76,7 +96,8 @@ def others(record: dict[str, Any]) -> str:
     for setting in BOTH:
         results = record["results"][setting]
         rows.append(["*harmonypy, itself*", setting, *agreement(results["harmonypy"]["itself"])])
-        for name in (*SECOND[1:], MENDED, "no correction"):
+        names = (*SECOND[1:], COUNTED, "no correction")
+        for name in (name for name in names if name in results):
             label = f"*{name}*" if name == "no correction" else shown(name)
             rows.append([label, setting, *agreement(results[name]["harmonypy"])])
     return table(["Against harmonypy", "Settings", *AGREEMENT], rows)
@@ -123,11 +144,11 @@ def seconds(record: dict[str, Any]) -> str:
 def fixture(record: dict[str, Any]) -> str:
     """The thinned cells of data/r_harmony.h5ad."""
     rows = [
-        [pair, setting, *agreement(found)]
+        [pair, setting, by_seed(found.get("rounds", [""])), *agreement(found)]
         for setting in BOTH
         for pair, found in record["r_harmony.h5ad"][setting].items()
     ]
-    return table(["Compared", "Settings", *AGREEMENT], rows)
+    return table(["Compared", "Settings", "Rounds", *AGREEMENT], rows)
 
 
 def made_with(record: dict[str, Any]) -> str:
@@ -145,10 +166,11 @@ def made_with(record: dict[str, Any]) -> str:
         "scanpy": ", ".join(f"`{pin}`" for pin in pinned["scanpy"]),
         "harmonypy 0.0.10": ", ".join(f"`{pin}`" for pin in pinned["harmonypy 0.0.10"]),
     }
-    for name, how in record["settings"]["patient"].items():
-        facts[f"Patient, {shown(name)}"] = ", ".join(
-            f"`{key}={value}`" for key, value in how.items()
-        )
+    for label, settings in [
+        ("Defaults", record["default settings"]),
+        ("Patient", record["settings"]["patient"]),
+    ]:
+        facts |= {f"{label}, {shown(name)}": called(name, how) for name, how in settings.items()}
     return table(["What", "How"], [list(fact) for fact in facts.items()])
 
 
