@@ -174,7 +174,15 @@ wrong <- tryCatch(
   },
   warning = conditionMessage
 )
+scaled <- matrix(sin(1:3000), 30, dimnames = list(paste0("g", 1:30), paste0("c", 1:100)))
+pca <- function() {
+  suppressWarnings(RunPCA(scaled, assay = "RNA", npcs = 5, verbose = FALSE))
+  runif(1)
+}
+seeds <- c(runif(1) == runif(1), pca() == pca())
+raw <- packageVersion("Seurat") >= "5" || identical(so[["RNA"]]@data, so[["RNA"]]@counts)
 cat(unless_told$reduction, deparse(unless_told$dims), unless_told$k.param, wrong, sep = "\\n")
+cat("", seeds, raw, sep = "\\n")
 """
 
 
@@ -215,6 +223,18 @@ def test_seurat_replaces_underscores_with_a_warning(seurat) -> None:
     """Seurat replaces underscores in gene names by dashes and warns about it."""
     _, said = seurat
     assert "underscores" in said[3]
+
+
+def test_run_pca_sets_the_seed_of_r(seurat) -> None:
+    """After `RunPCA()`, which sets the seed to 42, a script repeats itself by accident."""
+    _, said = seurat
+    assert said[-3:-1] == ["FALSE", "TRUE"]
+
+
+def test_seurat_4_takes_counts_for_normalised(seurat) -> None:
+    """We sent counts, and Seurat 4 would use them as they are, without a word."""
+    _, said = seurat
+    assert said[-1] == "TRUE"
 
 
 def test_seurat_is_hardly_further_from_scanpy_than_scanpy_from_itself(seurat) -> None:
