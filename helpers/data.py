@@ -121,6 +121,7 @@ def prepare(
     batch_key: str | None = None,
     n_top_genes: int = 2000,
     n_comps: int = 30,
+    scale: bool = True,
     min_genes: int = 200,
     min_cells: int = 3,
 ) -> ad.AnnData:
@@ -129,12 +130,16 @@ def prepare(
     Filters cells (``min_genes``) and genes (``min_cells``), keeps the counts in
     ``layers["counts"]``, normalises each cell to 10,000 counts, takes log(1 + x), marks
     ``n_top_genes`` highly variable genes (per batch when ``batch_key`` is given, ranked by
-    the number of batches that select them) and computes ``n_comps`` principal components.
+    the number of batches that select them), brings these genes to mean 0 and variance 1 (at
+    most 10 standard deviations; ``scale=False`` only subtracts the mean) and computes
+    ``n_comps`` principal components of them.
 
     Returns
     -------
     AnnData
-        ``X``: log-normalised, CSR, float32. ``obsm["X_pca"]``: cells x ``n_comps``.
+        ``X``: log-normalised, CSR, float32, never scaled. ``obsm["X_pca"]``: cells x
+        ``n_comps``. ``varm["PCs"]``: genes x ``n_comps``, zero for genes not chosen. When
+        scaled, ``var["mean"]`` and ``var["std"]`` of the chosen genes, NaN for the others.
 
     Raises
     ------
@@ -154,7 +159,15 @@ def prepare(
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)
     sc.pp.highly_variable_genes(adata, n_top_genes=n_top_genes, batch_key=batch_key)
-    sc.pp.pca(adata, n_comps=n_comps, mask_var="highly_variable", random_state=0)
+    chosen = adata[:, adata.var["highly_variable"]].copy()  # scaled genes are dense, so these only
+    if scale:
+        chosen.X = chosen.X.toarray() if sp.issparse(chosen.X) else chosen.X
+        sc.pp.scale(chosen, max_value=10)
+        adata.var[["mean", "std"]] = chosen.var[["mean", "std"]]
+    sc.pp.pca(chosen, n_comps=n_comps, random_state=0)
+    adata.obsm["X_pca"], adata.uns["pca"] = chosen.obsm["X_pca"], chosen.uns["pca"]
+    adata.varm["PCs"] = np.zeros((adata.n_vars, n_comps))
+    adata.varm["PCs"][adata.var["highly_variable"]] = chosen.varm["PCs"]
     return adata
 
 

@@ -29,6 +29,10 @@ from helpers.design import Design
 MIN_CELLS = 30  # harmonypy makes one soft cluster per 30 cells
 BACKENDS = ("harmonypy", "scanpy")
 
+# A fixed number of rounds, the stop rule off: `harmonize(adata, "run", **FINISHED)`. The default
+# rule often stops on a plateau; lesson 03 and tests/test_finished.py show where these rounds land.
+FINISHED = {"max_iter_harmony": 40, "epsilon_harmony": 0}
+
 
 def harmonize(
     adata: ad.AnnData,
@@ -77,9 +81,12 @@ def harmonize(
 
     Writes ``adata.uns[adjusted_basis]``: ``key``, ``basis``, ``backend``, ``seed``,
     ``params`` (what was passed beyond the defaults), ``versions``, and, from harmonypy,
-    ``n_rounds``, ``objective`` (one value before the first round and one per round) and
-    ``converged`` (whether the last round changed the objective by at most
-    ``epsilon_harmony``, relatively). scanpy does not return those three.
+    ``n_rounds``, ``objective`` (one value before the first round and one per round),
+    ``converged`` (harmonypy's stop rule: in the last round the objective fell, and by less than
+    ``epsilon_harmony`` of its size), ``last_fall`` and ``total_fall`` (of the objective, in the
+    last round and in all, in its own units). scanpy does not return those five. ``converged`` is
+    about one round: a run may stop on a plateau long before its end, and with
+    ``epsilon_harmony=0``, as in :data:`FINISHED`, the rule is off and ``converged`` is false.
 
     Raises
     ------
@@ -252,13 +259,21 @@ def _run_harmonypy(pcs: np.ndarray, labels: pd.DataFrame, *, seed: int, verbose:
     objective = np.asarray(result.objective_harmony, dtype=np.float64)
     default = inspect.signature(harmonypy.run_harmony).parameters["epsilon_harmony"].default
     epsilon = params.get("epsilon_harmony", default)
+    before, after = (
+        objective[-2:][0],
+        objective[-1],
+    )  # of the last round; one value if none was made
+    last_fall = float(before - after)
     return corrected, {
         "n_rounds": len(result.kmeans_rounds),
         "objective": objective,
-        # Judged here, because harmonypy <= 0.0.10 also stops when the objective rises.
+        # Judged here, because harmonypy <= 0.0.10 also stops when the objective rises; an
+        # objective of exactly zero can fall no further.
         "converged": bool(
-            (np.abs(np.diff(objective[-2:])) <= epsilon * np.abs(objective[-2:-1])).all()
+            len(objective) > 1 and (0 <= last_fall < epsilon * abs(before) or before == after == 0)
         ),
+        "last_fall": last_fall,
+        "total_fall": float(objective[0] - objective[-1]),
     }
 
 

@@ -254,6 +254,117 @@ def lisi(
     return values if isinstance(labels, pd.DataFrame) else values[:, 0]
 
 
+def mixing_reference(
+    X: ArrayLike,
+    batch: ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    seed: int = 0,
+    neighbors: Neighbors | None = None,
+) -> float:
+    """Median LISI of the batch once its labels are dealt out again at random: what chance gives.
+
+    A reference and not a ceiling: a correction that evens out chance as well, or mixes what should
+    stay apart, scores higher. Batches that differ in their cell types can only mix within types,
+    so give `labels`: the batches are then dealt out within each.
+
+    Parameters
+    ----------
+    X : (n_cells, n_dims) embedding.
+    batch : (n_cells,) batches.
+    labels : (n_cells,) cell types, within which to shuffle; None shuffles all cells.
+    seed : of the shuffle.
+    neighbors : as in `lisi`.
+
+    Raises
+    ------
+    ValueError : as `lisi`.
+    """
+    X = _embedding(X)
+    shuffled = _codes(batch, len(X), "batch")
+    groups = np.zeros(len(X)) if labels is None else labels
+    groups = _codes(groups, len(X), "labels", one_level=True)
+    rng = np.random.default_rng(seed)
+    for group in range(groups.max() + 1):
+        inside = np.flatnonzero(groups == group)
+        shuffled[inside] = rng.permutation(shuffled[inside])
+    return float(np.median(lisi(X, shuffled, neighbors=neighbors)))
+
+
+# --- neighbours: of the own kind, and what they know ------------------------------------------
+
+
+def own_share(
+    X: ArrayLike, labels: ArrayLike, *, n_neighbors: int = 30, neighbors: Neighbors | None = None
+) -> np.ndarray:
+    """Share of each cell's nearest other cells that have its own label.
+
+    Range 0 to 1. Of cell types higher is better; a label that is spread at random gets its own
+    share of all cells.
+
+    Parameters
+    ----------
+    X : (n_cells, n_dims) embedding.
+    labels : (n_cells,) cell types, conditions or batches.
+    n_neighbors : without the cell itself; all others where there are fewer.
+    neighbors : from `nearest_neighbors`, at least n_neighbors; searched if None.
+
+    Returns
+    -------
+    (n_cells,) array.
+
+    Raises
+    ------
+    ValueError : unusable input.
+    """
+    X = _embedding(X)
+    codes = _codes(labels, len(X), "labels")
+    found = _shared(neighbors, X, min(n_neighbors, len(X) - 1))
+    return (codes[found.indices] == codes[:, None]).mean(axis=1)
+
+
+def known(
+    X: ArrayLike,
+    values: ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    n_neighbors: int = 30,
+    neighbors: Neighbors | None = None,
+) -> float:
+    """How much of a number that each cell carries its neighbours know: R2 with their mean.
+
+    Range 0 to 1. With `labels`, R2 is taken within each type of at least 50 cells and averaged, so
+    that a difference between types does not count as knowledge.
+
+    Parameters
+    ----------
+    X : (n_cells, n_dims) embedding.
+    values : (n_cells,) finite numbers, such as the score of a gene set.
+    labels : (n_cells,) cell types.
+    n_neighbors, neighbors : as in `own_share`; neighbours may be of any type.
+
+    Raises
+    ------
+    ValueError : unusable input, or no type with 50 cells whose values differ.
+    """
+    X = _embedding(X)
+    values = np.asarray(values, dtype=float)
+    if values.shape != (len(X),) or not np.isfinite(values).all():
+        raise ValueError(f"values must be {len(X)} finite numbers, one per cell.")
+    groups = np.zeros(len(X)) if labels is None else labels
+    groups = _codes(groups, len(X), "labels", one_level=True)
+    found = _shared(neighbors, X, min(n_neighbors, len(X) - 1))
+    guess = values[found.indices].mean(axis=1)
+    r2 = []
+    for group in range(groups.max() + 1):
+        a, b = values[groups == group], guess[groups == group]
+        if len(a) >= 50 and a.std() > 0:
+            r2.append(np.corrcoef(a, b)[0, 1] ** 2 if b.std() > 0 else 0.0)
+    if not r2:
+        raise ValueError("No type has 50 cells whose values differ, so there is nothing to know.")
+    return float(np.mean(r2))
+
+
 # --- the other scores -------------------------------------------------------------------------
 
 
@@ -667,6 +778,61 @@ def score_table(
     named = use_reps if isinstance(use_reps, Mapping) else {key: key for key in use_reps}
     keys = {"batch_key": batch_key, "label_key": label_key, **kwargs}
     rows = {name: score(adata, use_rep=rep, **keys) for name, rep in named.items()}
+    return pd.DataFrame(rows).T.rename_axis("embedding")
+
+
+def three_numbers(
+    adata: AnnData,
+    *,
+    batch_key: str,
+    label_key: str,
+    keep_key: str,
+    use_reps: Mapping[str, str] | Iterable[str],
+    ignore: Iterable[str] = ("unassigned",),
+) -> pd.DataFrame:
+    """Tabulate the course's three: is the batch mixed, are the types apart, is the biology kept.
+
+    - "mixing": median iLISI of the batch, 1 to the number of batches; a good correction raises it
+      to about what `mixing_reference` gives.
+    - "types apart": mean `own_share` of the cell types, 0 to 1; should not fall.
+    - "biology kept": of a column of groups, such as the condition, their mean `own_share`, 0 to 1;
+      of a column of numbers, such as a score of genes, how much of it is `known` within the types,
+      0 to 1. Should not fall.
+
+    Parameters
+    ----------
+    adata : not changed.
+    batch_key, label_key, keep_key : columns of ``adata.obs``.
+    use_reps : keys of ``adata.obsm``, or a mapping from the name to show to the key. Compare only
+        embeddings of the same cells: all three depend on how many there are.
+    ignore : labels that name no cell type. Their cells are left out of "types apart", and of
+        "biology kept" where that is a number.
+
+    Returns
+    -------
+    DataFrame, embeddings x (mixing, types apart, biology kept).
+
+    Raises
+    ------
+    KeyError : a column or an embedding is not there.
+    ValueError : as the single scores, or two columns share the name.
+    """
+    named = use_reps if isinstance(use_reps, Mapping) else {key: key for key in use_reps}
+    skip = [ignore] if isinstance(ignore, str) else list(ignore)
+    rows = {}
+    for name, rep in named.items():
+        X, (batch, labels, keep) = _parts(adata, rep, batch_key, label_key, keep_key)
+        typed = ~labels.isin(skip).to_numpy()
+        near = nearest_neighbors(X)
+        if pd.api.types.is_numeric_dtype(keep) and not pd.api.types.is_bool_dtype(keep):
+            kept = known(X[typed], keep[typed], labels[typed])
+        else:
+            kept = own_share(X, keep, neighbors=near).mean()
+        rows[name] = {
+            "mixing": np.median(lisi(X, batch, neighbors=near)),
+            "types apart": own_share(X[typed], labels[typed]).mean(),
+            "biology kept": kept,
+        }
     return pd.DataFrame(rows).T.rename_axis("embedding")
 
 

@@ -119,7 +119,7 @@ def before_after(
 
 
 def convergence(records: Mapping) -> Figure:
-    """Draw Harmony's objective by round, relative to its start.
+    """Draw Harmony's objective by round, relative to its start, and say how the run ended.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def convergence(records: Mapping) -> Figure:
         if "objective" not in record:
             raise ValueError(f"The record {name!r} holds no objective: use backend='harmonypy'.")
         objective = np.asarray(record["objective"])
-        state = "converged" if record["converged"] else "not converged"
+        state = "stopped by the rule" if record["converged"] else "ran all its rounds"
         label = f"{name}: {state}" if name else state
         ax.plot(objective / objective[0], marker="osD^v"[i % 5], ms=5, label=label)
     ax.set(xlabel="round", ylabel="objective, relative to the start")

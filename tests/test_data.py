@@ -316,6 +316,28 @@ def test_prepare_gives_pcs_and_keeps_the_counts(pbmc):
     assert "log1p" not in pbmc.uns
 
 
+@pytest.mark.parametrize("scale", [True, False])
+def test_prepare_scales_the_chosen_genes_and_leaves_x(pbmc, scale):
+    """The PCs are those of a plain SVD of the chosen genes, scaled or only centred."""
+    adata = prepare(pbmc[::5], n_top_genes=200, n_comps=5, scale=scale)
+    other = prepare(pbmc[::5], n_top_genes=200, n_comps=5, scale=not scale)
+    assert (adata.X != other.X).nnz == 0
+    chosen = adata.var["highly_variable"].to_numpy()
+    dense = adata[:, chosen].X.toarray().astype(float)
+    dense -= dense.mean(axis=0)
+    if scale:
+        np.testing.assert_allclose(adata.var["std"][chosen], dense.std(axis=0, ddof=1), rtol=1e-3)
+        dense = np.minimum(dense / dense.std(axis=0, ddof=1), 10)
+        dense -= dense.mean(axis=0)
+    singular = np.linalg.svd(dense, compute_uv=False)[:5]
+    np.testing.assert_allclose(np.linalg.norm(adata.obsm["X_pca"], axis=0), singular, rtol=0.01)
+    loadings = adata.varm["PCs"]
+    assert loadings.shape == (adata.n_vars, 5)
+    assert not loadings[~chosen].any()
+    found = np.abs(np.corrcoef((dense @ loadings[chosen]).T, adata.obsm["X_pca"].T)).diagonal(5)
+    assert (found > 0.999).all()
+
+
 def test_prepare_refuses_what_is_not_counts(pbmc):
     with pytest.raises(ValueError, match="raw counts"):
         prepare(prepare(pbmc[:300]))

@@ -1,7 +1,9 @@
 """The adapter: right orientation, a faithful record, one clear sentence for each mistake."""
 
 import inspect
+import logging
 import warnings
+from importlib.metadata import version
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -11,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
+from packaging.version import Version
 
 from helpers import integrate
-from helpers.integrate import expect_error, harmonize, oriented_harmonypy
+from helpers.integrate import FINISHED, expect_error, harmonize, oriented_harmonypy
 
 
 def cells(n: int = 300, n_pcs: int = 10, seed: int = 0) -> ad.AnnData:
@@ -119,15 +122,56 @@ def test_records_what_was_done_and_the_record_survives_writing(tmp_path):
     assert len(record["objective"]) == record["n_rounds"] + 1
 
 
-def test_converged_follows_the_objective():
+@pytest.mark.parametrize("settings", [{}, {"max_iter_harmony": 1}, {"epsilon_harmony": 1e-12}])
+def test_converged_is_harmonypys_own_verdict(settings, caplog):
+    """harmonypy 2.1 logs its verdict when asked to be verbose, and nowhere else."""
+    if Version(version("harmonypy")) < Version("2.1"):
+        pytest.skip("older versions say converged whatever happened")
     adata = cells()
-    harmonize(adata, "batch", max_iter_harmony=1, epsilon_harmony=1e-12, adjusted_basis="one")
-    harmonize(adata, "batch", max_iter_harmony=50, epsilon_harmony=1e-2, adjusted_basis="many")
-    assert not adata.uns["one"]["converged"]
-    many = adata.uns["many"]
-    last, end = many["objective"][-2:]
-    assert many["converged"] == (abs(last - end) / abs(last) < 1e-2)
-    assert many["converged"] or not integrate._gives_cells_by_pcs()
+    with caplog.at_level("INFO", logger="harmonypy"):
+        logging.getLogger("harmonypy").addHandler(caplog.handler)
+        harmonize(adata, "batch", verbose=True, **settings)
+        logging.getLogger("harmonypy").removeHandler(caplog.handler)
+    said = caplog.text.lower()
+    assert ("converged after" in said) != ("stopped before" in said), said
+    assert adata.uns["X_pca_harmony"]["converged"] == ("converged after" in said)
+
+
+@pytest.mark.parametrize(
+    ("objective", "converged"),
+    [
+        ([10, 5, 4.99], True),
+        ([10, 5, 5], True),
+        ([10, 5, 5.01], False),  # a rise is no convergence
+        ([10, 5], False),
+        ([10, -5, -5.01], True),  # beyond zero the size counts
+        ([10, 0.01, -0.01], False),
+        ([10], False),  # no round was made
+    ],
+)
+def test_converged_and_falls_follow_the_objective(monkeypatch, objective, converged):
+    def run_harmony(pcs, *args, **kwargs):
+        turned = pcs.T if integrate._gives_cells_by_pcs() else pcs
+        rounds = [1] * (len(objective) - 1)
+        return SimpleNamespace(Z_corr=turned, objective_harmony=objective, kmeans_rounds=rounds)
+
+    run_harmony.__signature__ = inspect.signature(harmonypy.run_harmony)
+    monkeypatch.setattr(harmonypy, "run_harmony", run_harmony)
+    adata = cells()
+    harmonize(adata, "batch", epsilon_harmony=1e-2)
+    record = adata.uns["X_pca_harmony"]
+    assert record["converged"] is converged
+    assert record["total_fall"] == pytest.approx(objective[0] - objective[-1])
+    last = objective[-2] - objective[-1] if len(objective) > 1 else 0
+    assert record["last_fall"] == pytest.approx(last)
+
+
+def test_finished_makes_all_its_rounds_and_claims_no_convergence():
+    adata = cells()
+    harmonize(adata, "batch", **FINISHED)
+    record = adata.uns["X_pca_harmony"]
+    assert record["n_rounds"] == FINISHED["max_iter_harmony"]
+    assert record["converged"] is False
 
 
 def test_same_seed_same_bytes_and_the_global_generator_is_left_alone():

@@ -561,3 +561,86 @@ def test_scib_metrics_gives_the_same_numbers():
     for name, (ours, theirs) in pairs.items():
         print(f"{name}: {ours:.7f} here, {float(theirs):.7f} in scib-metrics")
         assert ours == pytest.approx(float(theirs), abs=2e-5), name  # JAX computes in float32
+
+
+# --- the three numbers ------------------------------------------------------------------------
+
+
+def test_own_share_and_known_by_their_definitions():
+    """Counted cell by cell with plain loops."""
+    rng = np.random.default_rng(0)
+    X, labels, values = rng.normal(size=(120, 4)), rng.choice(list("ab"), 120), rng.normal(size=120)
+    share, guess = np.empty(120), np.empty(120)
+    for i in range(120):
+        distance = np.linalg.norm(X - X[i], axis=1)
+        distance[i] = np.inf
+        near = np.argsort(distance)[:30]
+        share[i], guess[i] = (labels[near] == labels[i]).mean(), values[near].mean()
+    np.testing.assert_allclose(metrics.own_share(X, labels), share)
+    by_type = [
+        np.corrcoef(guess[labels == t], values[labels == t])[0, 1] ** 2 for t in np.unique(labels)
+    ]
+    assert metrics.known(X, values, labels) == pytest.approx(np.mean(by_type))
+    assert metrics.known(X, X[:, 0]) > 0.3 > 0.1 > metrics.known(X, values)
+
+
+def test_known_does_not_count_what_sets_the_types_apart():
+    """Types far apart in X and in the value: the whole is known, within the types nothing is."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["a", "b"], 100)
+    X = rng.normal(size=(200, 3)) + 50 * (labels == "b")[:, None]
+    values = rng.normal(size=200) + 50 * (labels == "b")
+    assert metrics.known(X, values) > 0.9
+    assert metrics.known(X, values, labels) < 0.1
+
+
+@pytest.mark.parametrize("values", [np.ones(60), np.full(60, np.nan), np.arange(59.0)])
+def test_known_refuses_what_carries_no_number(values):
+    with pytest.raises(ValueError, match=r"finite numbers|values differ"):
+        metrics.known(np.random.default_rng(0).normal(size=(60, 3)), values)
+
+
+def test_mixing_reference_within_types_where_composition_differs():
+    """Batches that hold one type each cannot mix: within types the reference says so."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(["a", "b"], 300)
+    X = rng.normal(size=(600, 5)) + 30 * (labels == "b")[:, None]
+    batch = np.where(rng.random(600) < np.where(labels == "a", 0.95, 0.05), "1", "2")
+    within = metrics.mixing_reference(X, batch, labels)
+    assert within == pytest.approx(np.median(metrics.lisi(X, batch)), abs=0.1)
+    assert within < 1.3 < 1.7 < metrics.mixing_reference(X, batch)
+
+
+def three(cells, **keys):
+    names = {"batch_key": "batch", "label_key": "type", "keep_key": "kept"} | keys
+    return metrics.three_numbers(cells, use_reps=["good", "bad"], **names)
+
+
+def test_three_numbers_tell_a_good_correction_from_two_bad_ones():
+    """Types and condition are axes of X: `bad` flattens the axis of one of them, or the batch's."""
+    rng = np.random.default_rng(0)
+    n = 600
+    kind, kept, batch = rng.integers(0, 2, (3, n))
+    X = rng.normal(size=(n, 3)) + 8 * np.column_stack([kind, kept, 0 * batch])
+    obs = pd.DataFrame({"batch": batch, "type": kind, "kept": kept}).astype(str)
+    cells = ad.AnnData(obs=obs.set_axis(obs.index.astype(str)), obsm={"good": X})
+    for axis, column in enumerate(["types apart", "biology kept"]):
+        flat = X.copy()
+        flat[:, axis] = rng.normal(size=n)
+        cells.obsm["bad"] = flat
+        table = three(cells)
+        assert (table.loc["good"] > [1.8, 0.95, 0.95]).all()
+        assert table.loc["bad", column] == pytest.approx(0.5, abs=0.1)
+        assert (table.loc["bad"].drop(column) > 0.95).all()
+    cells.obsm["bad"] = X + 20 * batch[:, None] * np.array([0, 0, 1])
+    table = three(cells)
+    assert table.loc["bad", "mixing"] == pytest.approx(1)
+    # as a number, and cells of no type left out
+    cells.obs["score"] = X[:, 1] + 8 * rng.normal(size=n)
+    cells.obs["type"] = np.where(np.arange(n) < 50, "unassigned", cells.obs["type"])
+    kept = three(cells, keep_key="score").loc["good", "biology kept"]
+    named = (cells.obs["type"] != "unassigned").to_numpy()
+    part = [cells.obs[c].to_numpy()[named] for c in ("score", "type")]
+    assert kept == pytest.approx(metrics.known(X[named], *part))
+    with pytest.raises(KeyError, match="no column 'lane'"):
+        three(cells, keep_key="lane")

@@ -69,11 +69,11 @@ def test_continuous_values_get_a_colour_bar(adata):
     assert len(fig.axes) == 2
 
 
-def test_convergence_says_whether_it_converged():
+def test_convergence_says_how_the_run_ended():
     record = {"backend": "harmonypy", "objective": [10.0, 8, 7.9], "converged": True}
     (ax,) = plots.convergence({"a": record, "b": {**record, "converged": False}}).axes
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert labels == ["a: converged", "b: not converged"]
+    assert labels == ["a: stopped by the rule", "b: ran all its rounds"]
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [1, 0.8, 0.79])
     with pytest.raises(ValueError, match="holds no objective"):
         plots.convergence({"backend": "scanpy"})
