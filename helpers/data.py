@@ -172,9 +172,9 @@ def prepare(
 
 
 def plant_run(
-    adata: ad.AnnData, seed: int = 0, *, depth: float = 0.6, bias: float = 0.5
+    adata: ad.AnnData, seed: int = 0, *, depth: float = 0.5, bias: float = 1.0
 ) -> ad.AnnData:
-    """Plant a second technical variable, ``obs["run"]``, whose effect is known.
+    """Plant a technical variable, ``obs["run"]``, whose effect is known.
 
     Half of the cells of each condition, at random, become ``run 2``. Of every gene ``g``, each
     of their molecules is kept with probability ``depth * exp(bias * e_g)`` (at most 1), where
