@@ -47,14 +47,15 @@ METRICS = (  # metric, measures, question, range, better, doi
      "0 to 1", "lower", _BUTTNER),
     ("PCR comparison", "mixing", "What part of that share is gone, compared with the baseline?",
      "0 to 1", "higher", _BUTTNER),
+    # Published as batch removal: a batch that cuts a type in two lowers it. Scattered types do too.
+    ("Graph connectivity", "mixing", "Does each cell type hold together in the neighbour graph?",
+     "0 to 1", "higher", _LUECKEN),
     ("cLISI", "biology", "How many cell types does a typical cell meet among its neighbours?",
      "1 to number of types", "lower", _KORSUNSKY),
     ("cLISI scaled", "biology", "The same, from 0 (all types equally) to 1 (one type).",
      "0 to 1", "higher", _LUECKEN),
     ("Silhouette label", "biology", "Are cells nearer to their own type than to the next one?",
      "0 to 1", "higher", "10.1016/0377-0427(87)90125-7"),
-    ("Graph connectivity", "biology", "Does each cell type hold together in the neighbour graph?",
-     "0 to 1", "higher", _LUECKEN),
     ("NMI", "biology", "How much do clusters tell about the cell types?",
      "0 to 1", "higher", "10.1088/1742-5468/2005/09/P09008"),
     ("ARI", "biology", "Do clusters and cell types group the same pairs of cells?",
@@ -209,7 +210,9 @@ def lisi(
 
     Of batches it measures mixing (iLISI, higher is better), of cell types separation (cLISI, lower
     is better). Range 1 to the number of levels. Full mixing stays a little below that number, by
-    chance (about 1.9 of 2), and further below it with batches of unequal size.
+    chance (about 1.9 of 2), and further below it with batches of unequal size. Compare values of
+    one number of cells only: where batches lie apart, a sample of the cells scores higher, because
+    its neighbourhoods reach further.
     The 3 x perplexity = 90 nearest other cells are weighted by distance to a perplexity of 30,
     as in harmonypy 2. R's lisi and harmonypy 0 count the cell itself among the 90, so they use
     89. With 90 cells or fewer, all others are used.
@@ -376,7 +379,8 @@ def _silhouettes(X: np.ndarray, codes: np.ndarray) -> np.ndarray:
 def silhouette_label(X: ArrayLike, labels: ArrayLike) -> float:
     """Average silhouette width of the cell types, rescaled by (s + 1) / 2 as in scIB.
 
-    Range 0 to 1, higher is better: 1 compact types far apart, 0.5 overlapping, 0 misplaced.
+    Range 0 to 1, higher is better: 1 compact types far apart, 0.5 overlapping, 0 misplaced. It
+    rewards compact round types, which true ones need not be (Rautenstrauch & Ohler).
 
     Parameters
     ----------
@@ -391,6 +395,7 @@ def silhouette_label(X: ArrayLike, labels: ArrayLike) -> float:
     ----------
     Rousseeuw 1987, doi:10.1016/0377-0427(87)90125-7
     Luecken et al. 2022, doi:10.1038/s41592-021-01336-8
+    Rautenstrauch & Ohler 2025, doi:10.1038/s41587-025-02743-4
     """
     X = _embedding(X)
     return float((_silhouettes(X, _codes(labels, len(X), "labels")).mean() + 1) / 2)
@@ -400,7 +405,8 @@ def silhouette_batch(X: ArrayLike, batch: ArrayLike, labels: ArrayLike) -> float
     """Overlap of the batches within each cell type: mean of 1 - abs(silhouette of the batch).
 
     Range 0 to 1, higher is better. Each type counts the same; types of one batch are left out.
-    A high value alone does not prove mixing: batches side by side in a long cloud reach it too.
+    A high value alone does not prove mixing: batches side by side in a long cloud reach it too, and
+    with several batches it asks only about the nearest. scib-metrics has replaced it by BRAS.
 
     Parameters
     ----------
@@ -414,6 +420,7 @@ def silhouette_batch(X: ArrayLike, batch: ArrayLike, labels: ArrayLike) -> float
     References
     ----------
     Luecken et al. 2022, doi:10.1038/s41592-021-01336-8
+    Rautenstrauch & Ohler 2025, doi:10.1038/s41587-025-02743-4
     """
     X = _embedding(X)
     batch = _codes(batch, len(X), "batch")
@@ -438,7 +445,9 @@ def graph_connectivity(
 ) -> float:
     """Share of each cell type in its largest connected piece of the neighbour graph, averaged.
 
-    Range 0 to 1, higher is better: 1 when every type holds together.
+    Range 0 to 1, higher is better: 1 when every type holds together. Published as a score of batch
+    removal: it falls where a batch cuts a type in two. A few edges between the pieces keep it high,
+    so it sees only batches that are far apart; types that scatter among others lower it as well.
 
     Parameters
     ----------
@@ -505,7 +514,7 @@ def pc_regression_comparison(
     """Part of the variance explained by a batch that is gone: (before - after) / before.
 
     Range 0 to 1 (not below 0, as in scIB), higher is better for a technical batch. It cannot say
-    how much should go.
+    how much should go: where batches differ in their cell types, a perfect correction scores low.
 
     Parameters
     ----------
@@ -541,8 +550,10 @@ def kbet(
     cells. Range 0 to 1, higher is better; with batches at random about 1 - alpha of cells pass.
     With `labels`, each cell type is tested among its own cells and the types are averaged, as in
     scIB, so that a type that is rarer in one batch is no fault; types of one batch or of under 10
-    cells are left out. Unlike the R package it tests every cell, not a tenth; unlike scIB it finds
-    neighbours in X, not by diffusion on a graph.
+    cells are left out. A small type passes more easily and counts as much as a large one, and a
+    sample of the cells passes more often: compare values of one number of cells only. Unlike the R
+    package it tests every cell, not a tenth; unlike scIB it finds neighbours in X, not by diffusion
+    on a graph.
 
     Parameters
     ----------
@@ -697,7 +708,7 @@ def score(
     adata: AnnData,
     *,
     batch_key: str,
-    label_key: str,
+    label_key: str | None = None,
     use_rep: str,
     ignore: Iterable[str] = ("unassigned",),
     baseline: str | None = None,
@@ -706,13 +717,16 @@ def score(
     """All scores of one embedding; `metric_info` says how to read them.
 
     iLISI and cLISI are medians over cells. Scaled as in scIB, (iLISI - 1) / (batches - 1) and
-    (types - cLISI) / (types - 1), they run from 0 to 1 and higher is better. kBET and the
-    silhouette of the batch are per cell type. NMI and ARI are those of `best_clusters`.
+    (types - cLISI) / (types - 1), they run from 0 to 1 and higher is better; where batches differ
+    in their cell types, a perfect correction stays below 1. kBET and the silhouette of the batch
+    are per cell type. NMI and ARI are those of `best_clusters`. There is no overall score, since an
+    average would hide what the single ones show.
 
     Parameters
     ----------
     adata : not changed.
-    batch_key, label_key : columns of ``adata.obs``.
+    batch_key, label_key : columns of ``adata.obs``. Without a label_key only iLISI, PC regression
+        and PCR comparison are returned.
     use_rep : key of ``adata.obsm``.
     ignore : labels that name no cell type. Their cells are left out of all scores but iLISI, PC
         regression and PCR comparison, as if they were not in the data.
@@ -728,38 +742,49 @@ def score(
     ----------
     Luecken et al. 2022, doi:10.1038/s41592-021-01336-8
     """
-    X, (batch, labels) = _parts(adata, use_rep, batch_key, label_key)
-    keep = ~labels.isin([ignore] if isinstance(ignore, str) else list(ignore)).to_numpy()
-    typed, batch_typed, types = X[keep], batch[keep], labels[keep]
+    columns = [batch_key] if label_key is None else [batch_key, label_key]
+    X, (batch, *labels) = _parts(adata, use_rep, *columns)
     neighbors = nearest_neighbors(X)
-    near = neighbors if keep.all() else nearest_neighbors(typed)
     ilisi = float(np.median(lisi(X, batch, neighbors=neighbors)))
-    clisi = float(np.median(lisi(typed, types, neighbors=near)))
-    clusters = best_clusters(typed, types, seed=seed, neighbors=near)
     values = {
         "iLISI": ilisi,
         "iLISI scaled": (ilisi - 1) / (batch.nunique() - 1),
-        "kBET": kbet(typed, batch_typed, types),
-        "Silhouette batch": silhouette_batch(typed, batch_typed, types),
         "PC regression": pc_regression(X, batch),
-        "cLISI": clisi,
-        "cLISI scaled": (types.nunique() - clisi) / (types.nunique() - 1),
-        "Silhouette label": silhouette_label(typed, types),
-        "Graph connectivity": graph_connectivity(typed, types, neighbors=near),
-        "NMI": nmi(types, clusters),
-        "ARI": ari(types, clusters),
     }
+    if labels:
+        skip = [ignore] if isinstance(ignore, str) else list(ignore)
+        keep = ~labels[0].isin(skip).to_numpy()
+        near = neighbors if keep.all() else None
+        values |= _label_scores(X[keep], batch[keep], labels[0][keep], seed, near)
     if baseline is not None:
         before, _ = _parts(adata, baseline)
         values["PCR comparison"] = pc_regression_comparison(before, X, batch)
     return pd.Series({m[0]: values[m[0]] for m in METRICS if m[0] in values}, name=use_rep)
 
 
+def _label_scores(
+    X: np.ndarray, batch: pd.Series, types: pd.Series, seed: int, near: Neighbors | None
+) -> dict[str, float]:
+    near = near or nearest_neighbors(X)
+    clisi = float(np.median(lisi(X, types, neighbors=near)))
+    clusters = best_clusters(X, types, seed=seed, neighbors=near)
+    return {
+        "kBET": kbet(X, batch, types),
+        "Silhouette batch": silhouette_batch(X, batch, types),
+        "Graph connectivity": graph_connectivity(X, types, neighbors=near),
+        "cLISI": clisi,
+        "cLISI scaled": (types.nunique() - clisi) / (types.nunique() - 1),
+        "Silhouette label": silhouette_label(X, types),
+        "NMI": nmi(types, clusters),
+        "ARI": ari(types, clusters),
+    }
+
+
 def score_table(
     adata: AnnData,
     *,
     batch_key: str,
-    label_key: str,
+    label_key: str | None = None,
     use_reps: Mapping[str, str] | Iterable[str],
     **kwargs: Any,
 ) -> pd.DataFrame:

@@ -344,10 +344,10 @@ def test_score_holds_what_the_single_functions_return():
         "Silhouette batch": metrics.silhouette_batch(Y, batch, types),
         "PC regression": metrics.pc_regression(Y, batch),
         "PCR comparison": metrics.pc_regression_comparison(X, Y, batch),
+        "Graph connectivity": metrics.graph_connectivity(Y, types),
         "cLISI": clisi,
         "cLISI scaled": (3 - clisi) / 2,
         "Silhouette label": metrics.silhouette_label(Y, types),
-        "Graph connectivity": metrics.graph_connectivity(Y, types),
         "NMI": metrics.nmi(types, clusters),
         "ARI": metrics.ari(types, clusters),
     }
@@ -356,6 +356,29 @@ def test_score_holds_what_the_single_functions_return():
     pd.testing.assert_frame_equal(adata.obs, before.obs)
     assert list(adata.obsm) == list(before.obsm)
     assert not adata.uns
+
+
+def test_score_without_labels_holds_what_needs_none():
+    X, types, batch = cells(300)
+    adata = as_adata(X, types, batch)
+    full = metrics.score(adata, use_rep="X_pca", **KEYS)
+    found = metrics.score(adata, use_rep="X_pca", batch_key="batch")
+    pd.testing.assert_series_equal(found, full[["iLISI", "iLISI scaled", "PC regression"]])
+    both = metrics.score_table(adata, batch_key="batch", use_reps=["X_pca"], baseline="X_pca")
+    assert list(both) == [*found.index, "PCR comparison"]
+
+
+def test_graph_connectivity_sees_only_what_is_far_apart():
+    """Batches that hardly mix leave it near 1, and only those that no longer touch lower it."""
+    X, types, batch = cells(600, shift=0)
+    values = {}
+    for gap in (0, 4, 30):
+        apart = X + gap * np.outer(batch == "y", np.eye(6)[2])
+        values[gap] = metrics.graph_connectivity(apart, types)
+        mixed = np.median(metrics.lisi(apart, batch))
+        assert mixed > 1.8 if gap == 0 else mixed < 1.2, gap
+    assert values[4] > values[0] - 0.01
+    assert values[30] < 0.6
 
 
 def test_ignored_labels_are_left_out_of_label_scores_only():
