@@ -88,7 +88,7 @@ for number, (seed, settings) in enumerate(runs):
 
 def cells() -> tuple[np.ndarray, pd.DataFrame]:
     """The 2,000 cells of lesson 09: 30 PCs, and their condition and type."""
-    adata = prepare(load_pbmc(), n_comps=50)
+    adata = prepare(load_pbmc(), n_comps=50, scale=False)
     withheld = (adata.obs["cell_type"] == "NK") & (adata.obs["condition"] == "stimulated")
     rows = np.flatnonzero(~withheld)
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:2000])
