@@ -11,7 +11,7 @@ READY  := .venv/installed
 LESSONS  := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 EXECUTED := $(patsubst notebooks/%,_build/executed/%,$(LESSONS))
 # what a lesson's output depends on besides its own text; Jupyter's cache knows none of these
-READ     := $(filter-out data/version_matrix.json,$(wildcard data/*.h5ad data/*.csv data/*.json))
+READ     := $(filter-out data/version_matrix.json data/claims_carry.json,$(wildcard data/*.h5ad data/*.csv data/*.json))
 CAUSES   := notebooks/conftest.py $(wildcard helpers/*.py) $(READ) requirements.lock
 BOOK     := _build/html/index.html
 PAGES    := _config.yml _toc.yml $(shell find book data/README.md -type f -not -path '*/__pycache__/*' 2>/dev/null)
@@ -19,7 +19,7 @@ PAGES    := _config.yml _toc.yml $(shell find book data/README.md -type f -not -
 # two lessons at a time; where make can, the lines of the two do not mix
 TWO := -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: help book test lab lessons accept exercises tables catalogue matrix ends format lock bench clean run-lessons
+.PHONY: help book test lab lessons accept exercises tables catalogue carry matrix ends format lock bench clean run-lessons
 .DELETE_ON_ERROR:
 
 help:  ## list these commands
@@ -48,12 +48,16 @@ accept: $(READY)  ## store in notebooks/ the text that the lessons printed last
 exercises: $(READY)  ## write notebooks/exercises/ from the lessons
 	$(PY) tests/make_notebooks.py exercises
 
-tables: $(READY)  ## write the tables of book/parameters.md and book/parity.md
+tables: $(READY)  ## write the tables of book/parameters.md and book/parity.md, and book/carry.md
 	$(PY) tests/make_parameters.py
 	$(PY) tests/make_parity.py
+	$(PY) -m tools.carry page
 
 catalogue: $(READY)  ## write book/troubleshooting.md from lesson 11
 	$(PY) tests/make_troubleshooting.py
+
+carry: $(READY)  ## measure how far the general claims carry, half an hour, and write book/carry.md
+	$(PY) -m tools.carry
 
 matrix: $(READY)  ## try other versions of harmonypy and scanpy, write book/versions.md (PAIRS=2.1.0+1.12.4)
 	$(PY) tests/make_matrix.py $(PAIRS) $(if $(JOBS),--jobs $(JOBS))
