@@ -1,0 +1,276 @@
+"""What did a correction keep? Checks that need no cell types, and what each cannot see.
+
+- `signature_kept`: do clusters found in one batch alone meet their own kind in the other batches?
+  It finds a type that the other batches lack, and types merged across batches. It needs genes, and
+  is blind to a type that has no cluster of its own, and to one whose relative in the other batches
+  carries the same genes. A rare type may have too few partners to be met.
+- `neighbors_kept`: are cells of one batch still near each other? It finds collapse and types
+  merged within a batch. It is blind to a type that the other batches lack: strangers come between
+  its cells while these stay where they were.
+- `moved`: how far did the cells go? It cannot say whether they should have.
+- `noise_floor`: how far do they go when there is nothing to find, with one's own settings and sizes
+  of batches? It knows chance only: batches of unlike composition move further without any effect.
+
+Neighbours are exact, so time grows with n_cells squared. Labels and embeddings as in
+`helpers.metrics`.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import igraph
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import ArrayLike
+from scipy import sparse
+from sklearn.neighbors import NearestNeighbors
+
+from helpers.checks import string_labels
+from helpers.integrate import harmonize
+from helpers.metrics import _codes, _embedding, _graph, _parts, nearest_neighbors
+
+MIN_CELLS = 10  # a smaller cluster has no signature that can be told from noise
+N_RIVALS = 3  # clusters of its own batch that a cluster is compared with
+
+
+def moved(X_before: ArrayLike, X_after: ArrayLike) -> float:
+    """How far the typical cell moved, as a share of the spread of all cells before.
+
+    Both are root mean squares: 0 is unmoved, 1 as far as the typical cell lies from the mean.
+
+    Parameters
+    ----------
+    X_before, X_after : (n_cells, n_dims) embeddings of the same cells, in the same axes.
+
+    Raises
+    ------
+    ValueError : unusable or unequal input, or all cells are the same before.
+    """
+    before, after = _both(X_before, X_after)
+    if before.shape != after.shape:
+        raise ValueError(f"X_before has {before.shape[1]} dimensions, X_after {after.shape[1]}.")
+    spread = ((before - before.mean(axis=0)) ** 2).sum()
+    if spread == 0:
+        raise ValueError("All cells of X_before are the same, so there is no spread to compare.")
+    return float(np.sqrt(((after - before) ** 2).sum() / spread))
+
+
+def noise_floor(
+    adata: AnnData, batch_key: str, *, basis: str = "X_pca", seed: int = 0, **settings: Any
+) -> float:
+    """`moved` when the batches are none: the reader's own column, shuffled, and corrected.
+
+    A correction that moves the cells no further has found nothing.
+
+    Parameters
+    ----------
+    adata : not changed.
+    batch_key : column of ``adata.obs``; its sizes matter, so they stay.
+    basis : key of ``adata.obsm``, as it was corrected.
+    seed : of the shuffle, and of Harmony.
+    **settings : of `harmonize`, as the correction had them.
+
+    Raises
+    ------
+    KeyError, ValueError : as `harmonize`.
+    """
+    shuffled = string_labels(adata.obs, batch_key).sample(frac=1, random_state=seed)
+    X, _ = _parts(adata, basis)
+    null = AnnData(obs={"batch": shuffled.to_numpy()}, obsm={"before": X})
+    harmonize(null, "batch", basis="before", adjusted_basis="after", seed=seed, **settings)
+    return moved(X, null.obsm["after"])
+
+
+def neighbors_kept(
+    X_before: ArrayLike, X_after: ArrayLike, batch: ArrayLike, n_neighbors: int = 30
+) -> np.ndarray:
+    """Share of each cell's nearest cells of its own batch that are so before and after.
+
+    Range 0 to 1. Who is near whom within a batch need not change when batches are corrected. Read
+    it against other settings or other types: noise alone changes some neighbours.
+
+    Parameters
+    ----------
+    X_before, X_after : (n_cells, n_dims) embeddings of the same cells; dimensions may differ.
+    batch : (n_cells,) batches (one is enough).
+    n_neighbors : without the cell itself; in a batch no larger, all are neighbours and kept.
+
+    Returns
+    -------
+    (n_cells,) array; NaN in batches of fewer than three cells.
+
+    Raises
+    ------
+    ValueError : unusable or unequal input.
+    """
+    before, after = _both(X_before, X_after)
+    codes = _codes(batch, len(before), "batch", one_level=True)
+    shares = np.full(len(before), np.nan)
+    for level in range(codes.max() + 1):
+        rows = np.flatnonzero(codes == level)
+        if len(rows) > 2:
+            first, second = (
+                _graph(nearest_neighbors(X[rows], n_neighbors)) for X in (before, after)
+            )
+            both = first.multiply(second).sum(axis=1)
+            shares[rows] = np.asarray(both / first.sum(axis=1)).ravel()
+    return shares
+
+
+def cluster_within(
+    adata: AnnData, batch_key: str, use_rep: str, *, resolution: float = 1.0, seed: int = 0
+) -> pd.Series:
+    """Leiden clusters of each batch alone, so that no batch effect can shape them.
+
+    Parameters
+    ----------
+    adata : not changed.
+    batch_key : column of ``adata.obs``.
+    use_rep : key of ``adata.obsm``; take the uncorrected embedding.
+    resolution : higher finds more clusters. The graph joins each cell to its 14 nearest others.
+    seed : of Leiden.
+
+    Returns
+    -------
+    Series of names such as "run 1: 0", indexed like ``adata.obs``; 0 is a batch's largest cluster.
+
+    Raises
+    ------
+    KeyError, ValueError : the column or the embedding is missing or unusable.
+
+    References
+    ----------
+    Traag et al. 2019, doi:10.1038/s41598-019-41695-z
+    """
+    (X, _), batch = _parts(adata, use_rep), string_labels(adata.obs, batch_key)
+    names = np.empty(len(X), dtype=object)
+    try:
+        for level, rows in batch.groupby(batch, observed=True).indices.items():
+            found = np.zeros(len(rows), int)
+            if len(rows) > 2:
+                edges = _graph(nearest_neighbors(X[rows], 14)).tocoo()
+                graph = igraph.Graph(len(rows), np.column_stack([edges.row, edges.col])).simplify()
+                igraph.set_random_number_generator(random.Random(seed))
+                found = graph.community_leiden("modularity", resolution=resolution, n_iterations=2)
+                found = np.array(found.membership)
+            by_size = np.argsort(-np.bincount(found), kind="stable")
+            names[rows] = [f"{level}: {place}" for place in np.argsort(by_size)[found]]
+    finally:
+        igraph.set_random_number_generator(random)  # igraph's default
+    return pd.Series(names, adata.obs_names, name="cluster", dtype="category")
+
+
+def signature_kept(
+    adata: AnnData,
+    batch_key: str,
+    use_rep: str,
+    clusters: ArrayLike,
+    *,
+    baseline: str = "X_pca",
+    n_genes: int = 10,
+    n_neighbors: int = 30,
+) -> pd.DataFrame:
+    """Ask whether a cluster's neighbours from the other batches carry its genes.
+
+    A cluster is compared with its rivals, the (up to three) nearest clusters of its batch. The
+    signature are the genes that are most surely higher in it than in the rival (Welch's t). Their
+    mean over the nearest cells from its own batch, before correction, less the same around the
+    rival, is what there was to keep. The same difference over the nearest cells from the *other*
+    batches is what was brought together. "kept" is the second over the first, averaged over the
+    rivals. Near 1 the partners are of its kind; near 0 they are no more so than the rivals'
+    partners. A gene that is higher throughout a batch cancels in the differences.
+
+    "near" tells what became of a cluster with little kept. Many near: strangers came among its
+    cells. Few near: it stands alone, as a type of one batch should. It is no verdict: look at the
+    genes, and at who the neighbours are. The yardstick is of the rivals' partners too, so a rival
+    without partners lowers a cluster that has them.
+
+    Parameters
+    ----------
+    adata : log-normalised ``X``, dense or sparse; not changed.
+    batch_key : column of ``adata.obs``.
+    use_rep, baseline : keys of ``adata.obsm``: the corrected embedding, and the uncorrected.
+    clusters : (n_cells,) from `cluster_within`, or any labels; taken apart by batch.
+    n_genes, n_neighbors : of a signature; of a cell, from each side.
+
+    Returns
+    -------
+    DataFrame, one row per batch and cluster, least "kept" first: "batch", "cluster", "n_cells",
+    "genes" (five, against the nearest rival), "kept", and "near", the share of other batches among
+    the nearest cells of all. "kept" is NaN with fewer than 10 cells, or without a rival of 10.
+
+    Raises
+    ------
+    KeyError : the column or an embedding is missing.
+    ValueError : unusable input, or ``X`` is not log-normalised.
+    """
+    (Z, _), (X, _) = _parts(adata, use_rep), _parts(adata, baseline)
+    batch, genes = string_labels(adata.obs, batch_key), _log_normalised(adata.X)
+    levels, codes = batch.cat.categories, batch.cat.codes.to_numpy()
+    names = pd.Series(np.asarray(clusters, dtype=object), name="clusters")
+    pairs = np.column_stack([codes, _codes(names, len(Z), "clusters", one_level=True)])
+    found, first, group = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+    group, sizes = group.ravel(), np.bincount(group.ravel())
+    member = _means(group, np.arange(len(Z))[:, None], (len(found), len(Z)), sizes)
+
+    mean = (member @ genes).toarray()
+    noise = ((member @ genes.multiply(genes)).toarray() - mean**2 + 1e-3) / sizes[:, None]
+    before = (member @ _around(X, codes, n_neighbors, own=True) @ genes).toarray()
+    after = (member @ _around(Z, codes, n_neighbors, own=False) @ genes).toarray()
+    strangers = codes[nearest_neighbors(Z, n_neighbors).indices] != codes[:, None]
+    near, centre = member @ strangers.mean(axis=1), member @ X
+    rows = []
+    for c, level in enumerate(found[:, 0]):
+        rivals = np.flatnonzero((found[:, 0] == level) & (sizes >= MIN_CELLS))
+        rivals = rivals[rivals != c] if sizes[c] >= MIN_CELLS else rivals[:0]
+        distance = np.linalg.norm(centre[rivals] - centre[c], axis=1)
+        kept, top = [], []
+        for r in rivals[np.argsort(distance)][:N_RIVALS]:
+            surely = (mean[c] - mean[r]) / np.sqrt(noise[c] + noise[r])
+            best = np.argsort(-surely, kind="stable")[:n_genes]
+            kept.append((after[c] - after[r])[best].sum() / (before[c] - before[r])[best].sum())
+            top = top or list(adata.var_names[best[:5]])
+        row = levels[level], names[first[c]], sizes[c], ", ".join(top)
+        rows.append((*row, np.mean(kept) if kept else np.nan, near[c]))
+    table = pd.DataFrame(rows, columns=["batch", "cluster", "n_cells", "genes", "kept", "near"])
+    return table.sort_values("kept", kind="stable").reset_index(drop=True)
+
+
+def _both(X_before: ArrayLike, X_after: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    before, after = _embedding(X_before), _embedding(X_after)
+    if len(before) != len(after):
+        raise ValueError(f"X_before has {len(before)} cells, X_after has {len(after)}.")
+    return before, after
+
+
+def _log_normalised(X: ArrayLike) -> sparse.csr_matrix:
+    X = sparse.csr_matrix(X, dtype=np.float64)
+    if not np.isfinite(X.data).all() or (X.data < 0).any():
+        raise ValueError(
+            "adata.X must be log-normalised, not scaled: it is negative or not finite."
+        )
+    if (X.data == np.rint(X.data)).all():
+        raise ValueError("adata.X must be log-normalised: it holds whole numbers, such as counts.")
+    return X
+
+
+def _means(rows: np.ndarray, columns: np.ndarray, shape: tuple, sizes: np.ndarray):
+    """A matrix that turns the values of cells into means: columns[i] count towards rows[i]."""
+    where = np.repeat(rows, columns.shape[1]), columns.ravel()
+    return sparse.csr_matrix((1 / sizes[where[0]], where), shape=shape)
+
+
+def _around(X: np.ndarray, codes: np.ndarray, n_neighbors: int, own: bool) -> sparse.csr_matrix:
+    """Means over each cell's nearest cells, of its own batch or of the others."""
+    X = X - X.mean(axis=0)  # the fast distances lose digits far from the origin
+    means = sparse.csr_matrix((len(X), len(X)))
+    for level in range(codes.max() + 1):
+        rows, pool = np.flatnonzero(codes == level), np.flatnonzero((codes == level) == own)
+        if k := min(n_neighbors, len(pool) - own):
+            search = NearestNeighbors(n_neighbors=k).fit(X[pool])
+            near = pool[search.kneighbors(None if own else X[rows], return_distance=False)]
+            means += _means(rows, near, means.shape, np.full(len(X), k))
+    return means
