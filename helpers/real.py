@@ -22,6 +22,7 @@ import scipy.sparse as sp
 from helpers.data import _cache, load_pbmc, sha256
 
 FOLDER = "HARMONY_COURSE_DATA"
+NEEDS_FILES = "# needs the fetched files"  # the first line of a cell that does
 RAW = "https://raw.githubusercontent.com"
 ADDRESSES = {
     "pbmc_chemistries": (
@@ -251,6 +252,20 @@ def why_not() -> str:
     except (ConnectionError, FileNotFoundError) as error:
         return str(error)
     return ""
+
+
+def skip_cells_without_files() -> None:
+    """In a notebook: where the files lack, cells that need them print why they are skipped.
+
+    Such a cell begins with the line ``# needs the fetched files``, and all others run as ever.
+    """
+    from IPython import get_ipython
+
+    def skip(lines: list[str]) -> list[str]:
+        needs = bool(lines) and lines[0].strip() == NEEDS_FILES
+        return [f"print({'skipped: ' + why_not()!r})\n"] if needs and not available() else lines
+
+    get_ipython().input_transformers_cleanup.append(skip)
 
 
 def _file(name: str) -> Path:

@@ -10,6 +10,8 @@ copy of the lesson:
 
 A lesson whose metadata say ``"needs": "R with Seurat"`` is skipped where there is none, with the
 reason; the book then shows its stored text, with a note.  REQUIRE_R=1 makes that an error.
+The same holds, cell by cell, for cells that begin with ``# needs the fetched files`` where these
+(helpers/real.py) can neither be read nor fetched.  REQUIRE_DATA=1 makes that an error.
 
 pytest reads this file by itself when it collects a notebook of this folder.
 """
@@ -43,6 +45,12 @@ NO_R = (
     "R with Seurat is not installed on this machine; on Debian and Ubuntu "
     "`apt-get install r-base-core r-cran-seurat` gets it, with conda environment-r.yml"
 )
+NEEDS_FILES = "# needs the fetched files"  # helpers.real.NEEDS_FILES, whose import takes seconds
+NO_FILES_NOTE = """:::{{warning}}
+From here on, cells that begin with `# needs the fetched files` were not executed for this book.
+The reason: {reason}
+What they print is what they printed for the authors, without the pictures.
+:::"""
 NOTE = """:::{{warning}}
 This lesson was not executed when this book was built: {reason}.
 What its cells print is what they printed for the authors, without the pictures.
@@ -56,6 +64,7 @@ class Record:
         self.started = time.perf_counter()
         self.failed = False
         self.count = 0
+        self.without_files = ""  # why cells that need the fetched files were skipped
         self.notebook = nbformat.read(lesson.path, as_version=4)
         self.code_cells = [
             (index, cell)
@@ -86,6 +95,7 @@ def r_with_seurat() -> bool:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip the lessons that need what is not here, and keep a copy that says so for the book."""
     cells = [item for item in items if isinstance(item, IPyNbCell)]
+    skip_without_files([cell for cell in cells if cell.cell.source.startswith(NEEDS_FILES)])
     lacking = {cell.parent for cell in cells if cell.parent.nb.metadata.get("needs") == NEEDS_R}
     if not lacking or r_with_seurat():
         return
@@ -98,6 +108,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for cell in cells:
         if cell.parent in lacking:
             cell.add_marker(pytest.mark.skip(reason=NO_R))
+
+
+def skip_without_files(cells: list[IPyNbCell]) -> None:
+    """Skip these cells where the files can neither be read nor fetched; fetch them, if need be."""
+    if not cells:
+        return
+    from helpers import real
+
+    if real.available():
+        return
+    if os.environ.get("REQUIRE_DATA") == "1":
+        raise pytest.UsageError(f"REQUIRE_DATA=1, but {real.why_not()}")
+    for cell in cells:
+        cell.add_marker(pytest.mark.skip(reason=real.why_not()))
+        cell.without_files = real.why_not()
 
 
 def not_executed(notebook: nbformat.NotebookNode) -> str:
@@ -114,6 +139,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Start the clock before nbval starts the kernel for the first cell."""
     if isinstance(item, IPyNbCell) and not hasattr(item.parent, "record"):
         item.parent.record = Record(item.parent)
+    if hasattr(item, "without_files"):  # skipped: the record keeps what is stored
+        item.parent.record.without_files = item.without_files
+        item.parent.record.count += 1
 
 
 @pytest.hookimpl(wrapper=True)
@@ -179,8 +207,22 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     write(BUILD / "ran" / f"{name}.ipynb", text)
     write(BUILD / "ran" / f"{name}.json", json.dumps(cost) + "\n")
     if not record.failed:
-        write(BUILD / "executed" / f"{name}.ipynb", text)
+        write(BUILD / "executed" / f"{name}.ipynb", with_note(record) or text)
     item.config.stash.setdefault(COSTS, {})[name] = cost
+
+
+def with_note(record: Record) -> str:
+    """Return the record with a note before the first cell that was skipped; "" if none was."""
+    if not record.without_files:
+        return ""
+    note = nbformat.v4.new_markdown_cell(
+        NO_FILES_NOTE.format(reason=record.without_files), id="not-executed"
+    )
+    note.metadata["tags"] = ["partly-executed"]
+    notebook = copy.deepcopy(record.notebook)
+    first = next(i for i, cell in record.code_cells if cell.source.startswith(NEEDS_FILES))
+    notebook.cells.insert(first, note)
+    return nbformat.writes(notebook) + "\n"
 
 
 COSTS = pytest.StashKey[dict[str, dict[str, float]]]()

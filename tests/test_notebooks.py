@@ -212,6 +212,22 @@ def test_exercises_stand_without_solutions(path: Path) -> None:
         assert not missing, f"cell {cell.execution_count} uses {missing} of a solution"
 
 
+@lessons
+def test_cells_stand_without_the_fetched_files(path: Path) -> None:
+    """What only cells with this first line define is used by no other cell: they may be skipped."""
+    nb = read(path)
+    given, fetched = set(), set()
+    for cell in code(nb):
+        (fetched if needs_files(cell) else given).update(names(cell, ast.Store))
+    for cell in code(nb):
+        missing = names(cell, ast.Load) & (fetched - given)
+        assert needs_files(cell) or not missing, f"cell {cell.execution_count} uses {missing}"
+
+
+def needs_files(cell: NotebookNode) -> bool:
+    return cell.source.startswith("# needs the fetched files")
+
+
 def names(cell: NotebookNode, context: type) -> set[str]:
     """Return the names that a cell stores or loads; definitions and imports are stored."""
     found = set()

@@ -3,16 +3,22 @@
 Tests of the fetched files are skipped where these are not to be had; REQUIRE_DATA=1 fails them.
 """
 
+import importlib.util
 import os
 import re
 import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
+from nbclient import NotebookClient
 
 from helpers import real
 from helpers.data import load_pbmc
@@ -101,6 +107,12 @@ def test_labels_of_two_labs_are_mapped(labs):
     assert found["NK"] == {"CD56+ NK", "NK"}
     assert len(found["T"]) == 7
     assert found["unassigned"] == {"CD34+", "pDC", "Megakaryocyte", "unassigned"}
+
+
+def test_monocytes_of_zheng_are_not_only_cd14(labs):
+    """Why monocytes are one type here: data/README.md."""
+    monocytes = labs[labs.obs["label"] == "CD14+ Monocyte"].to_df()
+    assert (monocytes["FCGR3A"] > 0).mean() > 2 * (monocytes["S100A8"] > 0).mean()
 
 
 def test_types_of_zheng_have_their_markers(labs):
@@ -265,3 +277,72 @@ def test_logarithms_of_something_else_are_refused():
     logs = sp.random(20, 30, density=0.3, random_state=0, format="csr")
     with pytest.raises(ValueError, match="not those of whole counts"):
         real._counts(logs, np.full(20, 5000.0))
+
+
+# --- cells that need the files ------------------------------------------------------------------
+
+CONFTEST = Path(__file__).parents[1] / "notebooks" / "conftest.py"
+
+
+@pytest.fixture
+def lesson(tmp_path):
+    """A lesson of three cells, the second of which needs the files; and what was stored."""
+    texts = {
+        "from helpers import real\n\nreal.skip_cells_without_files()": "",
+        f"{real.NEEDS_FILES}\nprint(real.load_chemistries().n_obs)": "1200\n",
+        "print('the end')": "the end\n",
+    }
+    cells = []
+    for count, (source, text) in enumerate(texts.items(), 1):
+        cells.append(nbformat.v4.new_code_cell(source, execution_count=count))
+        cells[-1].outputs = [nbformat.v4.new_output("stream", text=text)] if text else []
+    path = tmp_path / "notebooks" / "10_small.ipynb"
+    path.parent.mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    shutil.copy(CONFTEST, path.parent)
+    return path
+
+
+def test_cells_that_need_the_files_are_skipped_and_keep_their_text(lesson, no_network):
+    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-q", "-rs"]
+    command += ["-p", "no:cacheprovider", "-c", os.devnull, f"--rootdir={lesson.parent}"]
+    ran = subprocess.run(
+        [*command, str(lesson)],
+        env=os.environ | {"REQUIRE_DATA": ""},
+        cwd=lesson.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "2 passed, 1 skipped" in ran.stdout
+    assert "is not in the cache" in ran.stdout
+    executed = lesson.parents[1] / "_build" / "executed" / lesson.name
+    cells = nbformat.read(executed, as_version=4).cells
+    assert [cell.cell_type for cell in cells] == ["code", "markdown", "code", "code"]
+    assert "not executed" in cells[1].source
+    assert cells[2].outputs[0].text == "1200\n"
+    assert cells[3].outputs[0].text == "the end\n"
+    assert [cells[i].execution_count for i in (0, 2, 3)] == [1, 2, 3]
+
+
+def test_required_files_that_lack_are_an_error(no_network, monkeypatch):
+    spec = importlib.util.spec_from_file_location("lessons_conftest", CONFTEST)
+    conftest = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(conftest)
+    monkeypatch.setenv("REQUIRE_DATA", "1")
+    with pytest.raises(pytest.UsageError, match="REQUIRE_DATA=1, but pbmcs_exprs_small"):
+        conftest.skip_without_files(["a cell that begins with the line"])
+    conftest.skip_without_files([])
+
+
+def test_a_reader_without_files_reads_why_a_cell_does_nothing(lesson, no_network):
+    """Outside pytest, as in JupyterLab: no cell fails, and the last one runs."""
+    nb = NotebookClient(nbformat.read(lesson, as_version=4)).execute()
+    texts = [o.text for cell in nb.cells for o in cell.outputs if o.get("name") == "stdout"]
+    assert len(texts) == 2
+    assert texts[0].startswith("skipped: pbmcs_exprs_small.rda is not in the cache")
+    assert texts[1] == "the end\n"
+
+
+def test_one_mark_for_cells_that_need_the_files():
+    assert f'NEEDS_FILES = "{real.NEEDS_FILES}"' in CONFTEST.read_text()
