@@ -8,6 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+# What str makes of missing labels, and how tables write them.
+MISSING_WORDS = frozenset(("", "nan", "NaN", "NAN", "None", "NA", "N/A", "<NA>", "NaT", "null"))
+# A column of numbers with more levels than the one and fewer cells a level than the other is
+# a measurement, such as n_genes.
+MANY_LEVELS, FEW_CELLS = 100, 10
+
 
 def string_labels(obs: pd.DataFrame, name: str) -> pd.Series:
     """A column as a category of strings, whatever its type, with a plain index 0, 1, ...
@@ -19,19 +25,31 @@ def string_labels(obs: pd.DataFrame, name: str) -> pd.Series:
     KeyError
         The column is missing.
     ValueError
-        Two columns share the name, a label is missing, or there are fewer than two levels.
+        Two columns share the name, a label is missing or is a word for it (``nan``, ``None``,
+        ``NA``, nothing at all), there are fewer than two levels, or numbers with more than 100
+        levels and fewer than 10 cells a level on average, which is a measurement.
     """
     if name not in obs:
         raise KeyError(f"obs has no column {name!r}; it has: {', '.join(map(str, obs))}.")
     if obs[name].ndim > 1:
         raise ValueError(f"obs has several columns {name!r}: rename all but one of them.")
-    missing = int(obs[name].isna().sum())
+    gaps = obs[name].isna().to_numpy()
+    labels = pd.Series(obs[name].astype(str).to_numpy(), name=name).astype("category")
+    words = [level for level in labels[~gaps].unique() if level.strip() in MISSING_WORDS]
+    missing = int((gaps | labels.isin(words)).sum())
     if missing:
+        written = f" (written {', '.join(map(repr, sorted(words)))})" if words else ""
         raise ValueError(
-            f"obs[{name!r}] has no label for {missing} of {len(obs)} cells: "
+            f"obs[{name!r}] has no label for {missing} of {len(obs)} cells{written}: "
             "label those cells or leave them out."
         )
-    labels = pd.Series(obs[name].astype(str).to_numpy(), name=name).astype("category")
+    n_levels = len(labels.cat.categories)
+    numeric = pd.api.types.is_numeric_dtype(obs[name])
+    if numeric and n_levels > MANY_LEVELS and len(obs) < FEW_CELLS * n_levels:
+        raise ValueError(
+            f"obs[{name!r}] holds numbers with {n_levels} levels for {len(obs)} cells: a "
+            f"measurement is no batch; bin it first, for example with pd.qcut(obs[{name!r}], 4)."
+        )
     if len(labels.cat.categories) < 2:
         only = ", ".join(map(repr, labels.cat.categories)) or "no cells"
         raise ValueError(

@@ -13,23 +13,38 @@ from textwrap import fill
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2_contingency
+from scipy.sparse import bmat
+from scipy.sparse.csgraph import connected_components
+from scipy.stats import chi2_contingency, norm
 
 from helpers.checks import string_labels
 
 # From harmless to hopeless; the verdict of a design is that of its worst pair.
-VERDICTS = ("crossed", "partly confounded", "nested", "fully confounded")
+VERDICTS = ("crossed", "too few cells", "partly confounded", "nested", "fully confounded")
 STRONG = 0.5  # Cramer's V from which two crossed variables count as partly confounded
+# A combination with less than this share of the cells to be expected counts as absent: on the
+# embedded cells a run with 2 % of them loses the condition nearly as much as one with none.
+SHARE = 0.02
+CHANCE = 0.01  # how often, of designs that miss nothing, one may seem to miss a combination
+INVERTED = "nested, biology within batch"
 ADVICE = {
-    "crossed": "Every combination was measured, so the batch can be corrected; compare cell "
-    "types and scores before and after all the same.",
-    "partly confounded": "Some combinations are missing or rare: correct with care, and check "
-    "each cell type that rests on few combinations.",
-    "nested": "One variable lies within the other, so correcting the inner one also removes "
-    "differences of the outer one: correct only within its levels, or model counts instead.",
-    "fully confounded": "The batch and the biology always occur together and cannot be told "
-    "apart: correcting one removes the other; no method mends this, only another design does.",
+    "crossed": "What could be expected was measured in every batch, so the batch can be "
+    "corrected. Compare cell types and scores before and after all the same.",
+    "too few cells": "The combinations hold too few cells to judge. Merge small levels, or lower "
+    "min_cells and read the table yourself.",
+    "partly confounded": "Some combinations are missing or rare, or the two go together "
+    "strongly. Correct with care: the more uneven they are, the more biology goes with the "
+    "batch. Check each cell type that rests on few combinations.",
+    "nested": "The usual design (donors within disease): integrate by the inner variable to "
+    "find and name cell types, which all levels share. Differences of the outer variable shrink "
+    "in that embedding too. Test them on counts per donor and type (pseudobulk).",
+    INVERTED: "Each level of the biology was seen in one batch only. Integrate for labels only, "
+    "if at all. Compare levels of one batch; between batches the difference is also the batch's.",
+    "fully confounded": "The batch and the biology always occur together, and no method tells "
+    "them apart. Annotate each batch alone, or integrate for labels only; either way, never "
+    "interpret the difference. Only another design mends this.",
 }
+NOTHING_NAMED = "No biology was named, so nothing was judged: name what you want to keep."
 
 
 @dataclass(frozen=True)
@@ -39,23 +54,32 @@ class Design:
     Attributes
     ----------
     pairs
-        One row per pair of variables: ``cells`` and ``empty`` (combinations in all and with too
-        few cells), ``rank`` and ``columns`` of the additive design matrix, ``cramers_v`` (0 to
-        1) and ``verdict``.
+        One row per pair of variables: ``cells`` and ``empty`` (combinations in all, and missing
+        or rare where cells were to be expected), ``rank`` and ``columns`` of the additive design
+        matrix, ``cramers_v`` (0 to 1) and ``verdict``.
     counts
         For each pair ``(first, second)`` the cross-table of cells.
-    small
-        Levels with fewer than ``min_cells`` cells, as ``variable=level``.
+    levels
+        One row per level: ``variable``, ``level``, ``cells`` and, if asked for, ``samples``.
+    samples
+        For each pair of batch and biology the cross-table of samples, if asked for.
+    small, single
+        Levels with fewer than ``min_cells`` cells, and levels of biology with a single sample,
+        as ``variable=level``.
     verdict, advice
-        The worst verdict among the pairs of batch and biology, and what to do.
+        The worst verdict among the pairs of batch and biology (None without biology), and what
+        to do.
     batch
         The batch variables.
     """
 
     pairs: pd.DataFrame
     counts: dict[tuple[str, str], pd.DataFrame]
+    levels: pd.DataFrame
+    samples: dict[tuple[str, str], pd.DataFrame]
     small: tuple[str, ...]
-    verdict: str
+    single: tuple[str, ...]
+    verdict: str | None
     advice: str
     batch: tuple[str, ...]
 
@@ -69,11 +93,20 @@ class Design:
         ]
 
     def __str__(self) -> str:
-        parts = [table.to_string() for table in self.counts.values()]
-        parts.append(self.pairs.round(2).to_string())
+        parts = [table.to_string(line_width=88) for table in self.counts.values()]
+        if "samples" in self.levels or not parts:
+            parts.append(self.levels.to_string(index=False))
+        for table in self.samples.values():
+            parts.append("Samples, not cells:\n" + table.to_string(line_width=88))
+        if len(self.pairs):
+            parts.append(self.pairs.round(2).to_string(line_width=88))
         if self.small:
-            parts.append("Levels with too few cells: " + ", ".join(self.small) + ".")
-        parts.append(fill(f"Verdict: {self.verdict}. {self.advice}", 88))
+            parts.append(fill(f"Levels with too few cells: {', '.join(self.small)}.", 88))
+        if self.single:
+            names = ", ".join(self.single)
+            parts.append(fill(f"One sample only, and its cells are no replicates: {names}.", 88))
+        verdict = f"Verdict: {self.verdict}. " if self.verdict else ""
+        parts.append(fill(verdict + self.advice, 88))
         return "\n\n".join(parts)
 
 
@@ -81,23 +114,35 @@ def check(
     obs: pd.DataFrame,
     *,
     batch: str | Sequence[str],
-    biology: str | Sequence[str],
+    biology: str | Sequence[str] | None = None,
+    sample: str | None = None,
     min_cells: int = 10,
 ) -> Design:
     """Say whether batch variables can be told from biological ones.
 
     Two variables are *fully confounded* when each level of one goes with one level of the other
     and the reverse; *nested* when that holds in one direction only (donors within conditions);
-    *partly confounded* when some combination has fewer than ``min_cells`` cells, when the
-    additive design matrix has not full rank, or when the association is strong (bias-corrected
-    Cramer's V of at least 0.5); and *crossed* otherwise.
+    *partly confounded* when some combination is missing or rare or the association is strong
+    (bias-corrected Cramer's V of at least 0.5); *crossed* otherwise; and where the cells do not
+    suffice to say, there are *too few cells*.
+
+    A few mislabelled cells do not move the verdict. A combination counts as measured only with
+    ``min_cells`` cells and with 2 % of the cells expected of independent variables (row total x
+    column total / all): when a share ``e`` of the labels is wrong at random, about ``e`` of the
+    expected cells end up in each combination. It counts as missing or rare only where
+    ``min_cells`` were expected and chance does not explain the shortage (adjusted residuals, at
+    1 % for all combinations together). Levels without any measured combination are left out.
 
     Parameters
     ----------
     obs
         Cells x variables, such as ``adata.obs``.
     batch, biology
-        Column or columns to correct, and column or columns to keep.
+        Column or columns to correct, and column or columns to keep. Without ``biology`` the
+        levels and the pairs of batch variables are described, and there is no verdict.
+    sample
+        Column of the independent samples, such as donors. They are counted, each where it has
+        cells enough for a measured combination; the verdict is that of the cells all the same.
     min_cells
         A combination or level with fewer cells counts as too small.
 
@@ -106,31 +151,60 @@ def check(
     KeyError
         A column is missing.
     ValueError
-        No column is named, two columns share the name, labels are missing, or a variable has
-        one level only.
+        No batch is named, ``min_cells`` is below 1, or a column is refused by
+        :func:`helpers.checks.string_labels` (such as missing labels, or one level only).
 
     References
     ----------
     Bergsma 2013, doi:10.1016/j.jkss.2012.10.002 (bias correction of Cramer's V).
+    Haberman 1973, doi:10.2307/2529686 (adjusted residuals).
     """
     batches, biologies = _names(batch), _names(biology)
+    if not batches:
+        raise ValueError("Name at least one batch column.")
+    if min_cells < 1:
+        raise ValueError(f"min_cells must be at least 1, not {min_cells}.")
     labels = {name: string_labels(obs, name) for name in dict.fromkeys(batches + biologies)}
     mixed = list(product(batches, biologies))
-    counts, rows = {}, {}
+    counts, rows, inverted = {}, {}, False
     for first, second in mixed + list(combinations(batches, 2)):
         table = pd.crosstab(labels[first], labels[second])
         table.index.name, table.columns.name = first, second
         counts[first, second] = table
-        rows[f"{first} x {second}"] = _describe(table, min_cells)
-    pairs = pd.DataFrame(rows).T.infer_objects()
-    worst = max(pairs["verdict"].iloc[: len(mixed)], key=VERDICTS.index)
-    small = tuple(
-        f"{name}={level}"
-        for name, values in labels.items()
-        for level, n in values.value_counts(sort=False).items()
-        if n < min_cells
+        rows[f"{first} x {second}"], inner_biology = _describe(table, min_cells)
+        inverted |= inner_biology and (first, second) in mixed
+    columns = ["cells", "empty", "rank", "columns", "cramers_v", "verdict"]
+    pairs = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    rows = [(k, v, n) for k in labels for v, n in labels[k].value_counts(sort=False).items()]
+    levels = pd.DataFrame(rows, columns=["variable", "level", "cells"])
+    small = levels[levels["cells"] < min_cells]
+
+    samples, single = {}, levels[:0]
+    if sample is not None:
+        units = string_labels(obs, sample)
+        levels["samples"] = np.concatenate(
+            [_count_samples([values], units, min_cells) for values in labels.values()]
+        )
+        single = levels[levels["variable"].isin(biologies) & (levels["samples"] == 1)]
+        for first, second in mixed:
+            found = _count_samples([labels[first], labels[second]], units, min_cells)
+            samples[first, second] = found.unstack().rename_axis(index=first, columns=second)
+
+    verdict, advice = None, NOTHING_NAMED
+    if mixed:
+        verdict = max(pairs["verdict"].iloc[: len(mixed)], key=VERDICTS.index)
+        advice = ADVICE[INVERTED if verdict == "nested" and inverted else verdict]
+    return Design(
+        pairs,
+        counts,
+        levels,
+        samples,
+        _named(small),
+        _named(single),
+        verdict,
+        advice,
+        tuple(batches),
     )
-    return Design(pairs, counts, small, worst, ADVICE[worst], tuple(batches))
 
 
 def cramers_v(table: pd.DataFrame) -> float:
@@ -147,35 +221,70 @@ def cramers_v(table: pd.DataFrame) -> float:
     return float(np.sqrt(min(1.0, phi2 / (min(r, c) - 1))))
 
 
-def _describe(table: pd.DataFrame, min_cells: int) -> dict:
-    seen = table.to_numpy() > 0
-    r, c = seen.shape
-    # One row per combination that occurs: an intercept and an indicator for each level but one.
-    row, column = np.nonzero(seen)
-    matrix = np.column_stack([np.ones(len(row)), np.eye(r)[row, 1:], np.eye(c)[column, 1:]])
-    rank, columns = int(np.linalg.matrix_rank(matrix)), r + c - 1
-    one_way, other_way = (seen.sum(axis=1) == 1).all(), (seen.sum(axis=0) == 1).all()
-    few, v = int((table.to_numpy() < min_cells).sum()), cramers_v(table)
-    if one_way and other_way:
+def _expected(n: np.ndarray) -> np.ndarray:
+    """Cells in each combination if the two variables were independent."""
+    return np.outer(n.sum(axis=1), n.sum(axis=0)) / n.sum()
+
+
+def _least(expected: np.ndarray | pd.Series, min_cells: int) -> np.ndarray:
+    """The cells from which a combination counts as measured."""
+    return np.maximum(min_cells, SHARE * expected)
+
+
+def _count_samples(labels: list[pd.Series], units: pd.Series, min_cells: int) -> pd.Series:
+    """For each combination of labels the samples that count in it."""
+    by = list(range(len(labels)))
+    cells = pd.DataFrame(dict(zip([*by, "unit"], [*labels, units], strict=True)))
+    n = cells.groupby([*by, "unit"], observed=True).size()
+    of_labels, of_unit = (n.groupby(level=k, observed=True).transform("sum") for k in (by, "unit"))
+    counts = n >= _least(of_labels * of_unit / len(cells), min_cells)
+    return counts.groupby(level=by, observed=False).sum()
+
+
+def _describe(table: pd.DataFrame, min_cells: int) -> tuple[list, bool]:
+    """A row of ``pairs``, and whether the second variable is nested within the first."""
+    n_cells = table.size
+    n = table.to_numpy()
+    there = n >= _least(_expected(n), min_cells)
+    rows, columns = there.any(axis=1), there.any(axis=0)
+    enough = rows.sum() > 1 and columns.sum() > 1
+    if enough:
+        table, there = table.loc[rows, columns], there[rows][:, columns]
+    n, expected, (r, c) = table.to_numpy(), _expected(table.to_numpy()), table.shape
+
+    # The additive design matrix: as many independent columns as levels less separate blocks.
+    blocks, _ = connected_components(bmat([[None, there], [there.T, None]]))
+    rank, v = r + c - blocks, cramers_v(table)
+    # Adjusted residuals: deviations from the expected in standard deviations.
+    sure = norm.isf(CHANCE / n.size)
+    others = np.outer(1 - n.sum(axis=1) / n.sum(), 1 - n.sum(axis=0) / n.sum())
+    short = n - expected <= -sure * np.sqrt(expected * others)
+    missing = ~there & (expected >= min_cells) & short
+    # Are the unmeasured combinations, all together, really as good as empty?
+    stray, due = n[~there].sum(), expected[~there].sum()
+    empty = stray < max(min_cells, SHARE * due) and due - stray >= sure * np.sqrt(due)
+    outer_columns = empty and due >= min_cells and (there.sum(axis=1) == 1).all()
+    outer_rows = empty and due >= min_cells and (there.sum(axis=0) == 1).all()
+
+    if not enough:
+        verdict = "too few cells"
+    elif outer_columns and outer_rows:
         verdict = "fully confounded"
-    elif one_way or other_way:
+    elif outer_columns or outer_rows:
         verdict = "nested"
-    elif few or rank < columns or v >= STRONG:
+    elif missing.any() or v >= STRONG:
         verdict = "partly confounded"
+    elif rank < r + c - 1:
+        verdict = "too few cells"
     else:
         verdict = "crossed"
-    return {
-        "cells": r * c,
-        "empty": few,
-        "rank": rank,
-        "columns": columns,
-        "cramers_v": v,
-        "verdict": verdict,
-    }
+    row = [n_cells, int(missing.sum()), rank, r + c - 1, v, verdict]
+    return row, bool(outer_rows and not outer_columns)
 
 
-def _names(value: str | Sequence[str]) -> list[str]:
-    names = [value] if isinstance(value, str) else list(dict.fromkeys(value))
-    if not names:
-        raise ValueError("Name at least one batch column and one biology column.")
-    return names
+def _names(value: str | Sequence[str] | None) -> list[str]:
+    return [value] if isinstance(value, str) else list(dict.fromkeys(value or []))
+
+
+def _named(levels: pd.DataFrame) -> tuple[str, ...]:
+    return tuple(levels["variable"] + "=" + levels["level"].astype(str))
