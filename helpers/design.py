@@ -13,6 +13,7 @@ from textwrap import fill
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.sparse import bmat
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import chi2_contingency, norm
@@ -226,7 +227,7 @@ def _expected(n: np.ndarray) -> np.ndarray:
     return np.outer(n.sum(axis=1), n.sum(axis=0)) / n.sum()
 
 
-def _least(expected: np.ndarray | pd.Series, min_cells: int) -> np.ndarray:
+def _least(expected: ArrayLike, min_cells: int) -> np.ndarray:
     """The cells from which a combination counts as measured."""
     return np.maximum(min_cells, SHARE * expected)
 
@@ -260,11 +261,12 @@ def _describe(table: pd.DataFrame, min_cells: int) -> tuple[list, bool]:
     others = np.outer(1 - n.sum(axis=1) / n.sum(), 1 - n.sum(axis=0) / n.sum())
     short = n - expected <= -sure * np.sqrt(expected * others)
     missing = ~there & (expected >= min_cells) & short
-    # Are the unmeasured combinations, all together, really as good as empty?
+    # Are the unmeasured combinations, taken together, as good as empty, and not by chance?
     stray, due = n[~there].sum(), expected[~there].sum()
-    empty = stray < max(min_cells, SHARE * due) and due - stray >= sure * np.sqrt(due)
-    outer_columns = empty and due >= min_cells and (there.sum(axis=1) == 1).all()
-    outer_rows = empty and due >= min_cells and (there.sum(axis=0) == 1).all()
+    empty = due >= min_cells and stray < _least(due, min_cells)
+    empty = empty and due - stray >= sure * np.sqrt(due)
+    outer_columns = empty and (there.sum(axis=1) == 1).all()
+    outer_rows = empty and (there.sum(axis=0) == 1).all()
 
     if not enough:
         verdict = "too few cells"

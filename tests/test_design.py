@@ -118,6 +118,7 @@ DESIGNS = {
         "crossed",
     ),
     "40 batches of 15 cells": ([[5, 10], [10, 5]] * 20, "too few cells"),
+    "28 cells, uneven by chance": ([[10, 4], [4, 10]], "too few cells"),
     "one batch of 8 cells": ([[900, 0], [0, 8]], "too few cells"),
 }
 
