@@ -95,8 +95,9 @@ def accept() -> None:
     Raises
     ------
     SystemExit
-        If a lesson was edited since it ran, or its run failed.
+        If a lesson was edited since it ran, or its run failed; the others are stored all the same.
     """
+    refused = []
     for path in LESSONS:
         ran_path = RAN / path.name
         if not ran_path.exists():
@@ -105,17 +106,21 @@ def accept() -> None:
         lesson = nbformat.read(path, as_version=4)
         ran = nbformat.read(ran_path, as_version=4)
         if [cell.source for cell in lesson.cells] != [cell.source for cell in ran.cells]:
-            sys.exit(f"{path.name}: was edited since it ran; run `make lessons` again")
+            refused.append(f"{path.name}: was edited since it ran; run `make lessons` again")
+            continue
         for cell, new in zip(lesson.cells, ran.cells, strict=True):
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = new.outputs, new.execution_count
         try:
             text = as_text(stored(lesson))
         except ValueError as error:
-            sys.exit(f"{path.name}: {error}")
+            refused.append(f"{path.name}: {error}")
+            continue
         if text != path.read_text(encoding="utf-8"):
             path.write_text(text, encoding="utf-8")
             print(f"{path.name}: stored")
+    if refused:
+        sys.exit("\n".join(refused))
 
 
 def exercises() -> None:
