@@ -1,21 +1,17 @@
 """What did a correction keep? Checks that need no cell types, and what each cannot see.
 
 - `signature_kept`: do clusters found in one batch alone meet their own kind in the other batches?
-  It finds a type that the other batches lack, and types merged across batches. It needs genes, and
-  is blind to a type that has no cluster of its own, and to one whose relative in the other batches
-  carries the same genes. A rare type may have too few partners to be met.
+  It needs genes. It is blind to a type without a cluster of its own, and to one whose relative in
+  the other batches carries the same genes; a type that is rare there may seem to have no kind.
 - `neighbors_kept`: are cells of one batch still near each other? It finds collapse and types
   merged within a batch. It is blind to a type that the other batches lack: strangers come between
   its cells while these stay where they were.
 - `moved`: how far did the cells go? It cannot say whether they should have.
-- `noise_floor`: how far do they go when there is nothing to find, with one's own settings and sizes
-  of batches? It knows chance only: batches of unlike composition move further without any effect.
+- `noise_floor`: how far, where there is nothing to find? It knows chance only: batches of unlike
+  composition move further without any batch effect.
 
-Neighbours are exact, so time grows with n_cells squared. Labels and embeddings as in
-`helpers.metrics`.
+Labels, embeddings and neighbours are as in `helpers.metrics`.
 """
-
-from __future__ import annotations
 
 import random
 from typing import Any
@@ -32,14 +28,14 @@ from helpers.checks import string_labels
 from helpers.integrate import harmonize
 from helpers.metrics import _codes, _embedding, _graph, _parts, nearest_neighbors
 
-MIN_CELLS = 10  # a smaller cluster has no signature that can be told from noise
-N_RIVALS = 3  # clusters of its own batch that a cluster is compared with
+# Of a cluster and its rivals: cells each, standard deviations between them, number of rivals.
+MIN_CELLS, CLEAR, N_RIVALS = 10, 0.8, 3
 
 
 def moved(X_before: ArrayLike, X_after: ArrayLike) -> float:
     """How far the typical cell moved, as a share of the spread of all cells before.
 
-    Both are root mean squares: 0 is unmoved, 1 as far as the typical cell lies from the mean.
+    Both are root mean squares: 0 is unmoved, 1 as far as the typical cell was from the mean.
 
     Parameters
     ----------
@@ -79,7 +75,8 @@ def noise_floor(
     """
     shuffled = string_labels(adata.obs, batch_key).sample(frac=1, random_state=seed)
     X, _ = _parts(adata, basis)
-    null = AnnData(obs={"batch": shuffled.to_numpy()}, obsm={"before": X})
+    obs = pd.DataFrame({"batch": shuffled.to_numpy()}, index=np.arange(len(X)).astype(str))
+    null = AnnData(obs=obs, obsm={"before": X})
     harmonize(null, "batch", basis="before", adjusted_basis="after", seed=seed, **settings)
     return moved(X, null.obsm["after"])
 
@@ -89,8 +86,8 @@ def neighbors_kept(
 ) -> np.ndarray:
     """Share of each cell's nearest cells of its own batch that are so before and after.
 
-    Range 0 to 1. Who is near whom within a batch need not change when batches are corrected. Read
-    it against other settings or other types: noise alone changes some neighbours.
+    Range 0 to 1. A correction need not change who is near whom within a batch. Compare settings or
+    groups of cells: noise alone changes some neighbours.
 
     Parameters
     ----------
@@ -112,11 +109,9 @@ def neighbors_kept(
     for level in range(codes.max() + 1):
         rows = np.flatnonzero(codes == level)
         if len(rows) > 2:
-            first, second = (
-                _graph(nearest_neighbors(X[rows], n_neighbors)) for X in (before, after)
-            )
-            both = first.multiply(second).sum(axis=1)
-            shares[rows] = np.asarray(both / first.sum(axis=1)).ravel()
+            graphs = [_graph(nearest_neighbors(X[rows], n_neighbors)) for X in (before, after)]
+            both = graphs[0].multiply(graphs[1]).sum(axis=1)
+            shares[rows] = np.asarray(both / graphs[0].sum(axis=1)).ravel()
     return shares
 
 
@@ -175,18 +170,17 @@ def signature_kept(
 ) -> pd.DataFrame:
     """Ask whether a cluster's neighbours from the other batches carry its genes.
 
-    A cluster is compared with its rivals, the (up to three) nearest clusters of its batch. The
-    signature are the genes that are most surely higher in it than in the rival (Welch's t). Their
-    mean over the nearest cells from its own batch, before correction, less the same around the
-    rival, is what there was to keep. The same difference over the nearest cells from the *other*
-    batches is what was brought together. "kept" is the second over the first, averaged over the
-    rivals. Near 1 the partners are of its kind; near 0 they are no more so than the rivals'
-    partners. A gene that is higher throughout a batch cancels in the differences.
+    A cluster's rivals are the (up to three) nearest clusters of its batch that differ clearly. Its
+    signature against a rival are the genes by which it stands out most, in standard deviations.
+    Their mean around its cells, less that around the rival's, is taken twice: among cells of its
+    own batch before correction, which is what there is to keep, and among cells of the other
+    batches after it. "kept" is the second over the first, averaged over the rivals. Near 1, the
+    new neighbours are of its kind; near 0, they are no more so than the rivals' new neighbours.
+    A gene that is higher throughout a batch cancels.
 
     "near" tells what became of a cluster with little kept. Many near: strangers came among its
     cells. Few near: it stands alone, as a type of one batch should. It is no verdict: look at the
-    genes, and at who the neighbours are. The yardstick is of the rivals' partners too, so a rival
-    without partners lowers a cluster that has them.
+    genes and the neighbours. A cluster can also be low because its rival has no kind elsewhere.
 
     Parameters
     ----------
@@ -204,8 +198,7 @@ def signature_kept(
 
     Raises
     ------
-    KeyError : the column or an embedding is missing.
-    ValueError : unusable input, or ``X`` is not log-normalised.
+    KeyError, ValueError : something is missing or unusable, or ``X`` is not log-normalised.
     """
     (Z, _), (X, _) = _parts(adata, use_rep), _parts(adata, baseline)
     batch, genes = string_labels(adata.obs, batch_key), _log_normalised(adata.X)
@@ -214,25 +207,25 @@ def signature_kept(
     pairs = np.column_stack([codes, _codes(names, len(Z), "clusters", one_level=True)])
     found, first, group = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
     group, sizes = group.ravel(), np.bincount(group.ravel())
-    member = _means(group, np.arange(len(Z))[:, None], (len(found), len(Z)), sizes)
+    member = sparse.csr_matrix((1 / sizes[group], (group, np.arange(len(Z)))))  # times X: means
 
     mean = (member @ genes).toarray()
-    noise = ((member @ genes.multiply(genes)).toarray() - mean**2 + 1e-3) / sizes[:, None]
+    variance = (member @ genes.multiply(genes)).toarray() - mean**2 + 0.1  # or rare genes win
     before = (member @ _around(X, codes, n_neighbors, own=True) @ genes).toarray()
     after = (member @ _around(Z, codes, n_neighbors, own=False) @ genes).toarray()
     strangers = codes[nearest_neighbors(Z, n_neighbors).indices] != codes[:, None]
     near, centre = member @ strangers.mean(axis=1), member @ X
     rows = []
     for c, level in enumerate(found[:, 0]):
-        rivals = np.flatnonzero((found[:, 0] == level) & (sizes >= MIN_CELLS))
-        rivals = rivals[rivals != c] if sizes[c] >= MIN_CELLS else rivals[:0]
-        distance = np.linalg.norm(centre[rivals] - centre[c], axis=1)
+        rivals = np.flatnonzero((found[:, 0] == level) & (np.minimum(sizes, sizes[c]) >= MIN_CELLS))
+        nearest = np.argsort(np.linalg.norm(centre[rivals] - centre[c], axis=1), kind="stable")
         kept, top = [], []
-        for r in rivals[np.argsort(distance)][:N_RIVALS]:
-            surely = (mean[c] - mean[r]) / np.sqrt(noise[c] + noise[r])
-            best = np.argsort(-surely, kind="stable")[:n_genes]
-            kept.append((after[c] - after[r])[best].sum() / (before[c] - before[r])[best].sum())
-            top = top or list(adata.var_names[best[:5]])
+        for r in rivals[nearest]:
+            effect = (before[c] - before[r]) / np.sqrt((variance[c] + variance[r]) / 2)
+            best = np.argsort(-effect, kind="stable")[:n_genes]
+            if effect[best].mean() >= CLEAR and len(kept) < N_RIVALS:  # never so against itself
+                kept.append((after[c] - after[r])[best].sum() / (before[c] - before[r])[best].sum())
+                top = top or list(adata.var_names[best[:5]])
         row = levels[level], names[first[c]], sizes[c], ", ".join(top)
         rows.append((*row, np.mean(kept) if kept else np.nan, near[c]))
     table = pd.DataFrame(rows, columns=["batch", "cluster", "n_cells", "genes", "kept", "near"])
@@ -249,18 +242,10 @@ def _both(X_before: ArrayLike, X_after: ArrayLike) -> tuple[np.ndarray, np.ndarr
 def _log_normalised(X: ArrayLike) -> sparse.csr_matrix:
     X = sparse.csr_matrix(X, dtype=np.float64)
     if not np.isfinite(X.data).all() or (X.data < 0).any():
-        raise ValueError(
-            "adata.X must be log-normalised, not scaled: it is negative or not finite."
-        )
+        raise ValueError("adata.X must be log-normalised, but holds negative or infinite values.")
     if (X.data == np.rint(X.data)).all():
         raise ValueError("adata.X must be log-normalised: it holds whole numbers, such as counts.")
     return X
-
-
-def _means(rows: np.ndarray, columns: np.ndarray, shape: tuple, sizes: np.ndarray):
-    """A matrix that turns the values of cells into means: columns[i] count towards rows[i]."""
-    where = np.repeat(rows, columns.shape[1]), columns.ravel()
-    return sparse.csr_matrix((1 / sizes[where[0]], where), shape=shape)
 
 
 def _around(X: np.ndarray, codes: np.ndarray, n_neighbors: int, own: bool) -> sparse.csr_matrix:
@@ -272,5 +257,6 @@ def _around(X: np.ndarray, codes: np.ndarray, n_neighbors: int, own: bool) -> sp
         if k := min(n_neighbors, len(pool) - own):
             search = NearestNeighbors(n_neighbors=k).fit(X[pool])
             near = pool[search.kneighbors(None if own else X[rows], return_distance=False)]
-            means += _means(rows, near, means.shape, np.full(len(X), k))
+            where = np.repeat(rows, k), near.ravel()
+            means += sparse.csr_matrix((np.full(near.size, 1 / k), where), shape=means.shape)
     return means
