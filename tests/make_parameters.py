@@ -1,9 +1,9 @@
 """Write the tables of book/parameters.md from lesson 09; `make tables` runs it.
 
 What a parameter does, what is often said and when to touch it are written once, in the small
-tables of the lesson; the measured numbers are what its last cell before the recap printed, and
-the defaults are those of the installed harmonypy.  Everything between the two marks of the page
-is made here; the rest is written by hand.
+tables of the lesson; the measured numbers are what its last cell before the recap printed, for
+scaled and for unscaled genes, and the defaults are those of the installed harmonypy.  Everything
+between the two marks of the page is made here; the rest is written by hand.
 """
 
 import inspect
@@ -30,7 +30,7 @@ GROUPS = {
 }
 # how the lesson's last cell names it; what None stands for on its cells; scanpy's own defaults
 PRINTED = {"number of PCs": "n_pcs"}
-MEANT = {"theta": "2", "nclust": "67", "n_neighbors": "15"}
+MEANT = {"theta": "2", "nclust": "67", "n_neighbors": "15", "tau": "default"}
 SCANPY = {
     "number of PCs": ("number of PCs", "50"),
     "n_neighbors": ("`n_neighbors` of scanpy", "15"),
@@ -54,31 +54,37 @@ def said(nb: nbformat.NotebookNode) -> dict[str, dict[str, str]]:
     return found
 
 
-def measured(nb: nbformat.NotebookNode) -> pd.DataFrame:
-    """Return the numbers that the lesson printed: parameter, value, score, mean."""
+def measured(nb: nbformat.NotebookNode) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the numbers that the lesson printed, as text: the scores, a row for each parameter,
+    value and scaling; and other numbers, a row for each of these and each score.
+    """
     (cell,) = (cell for cell in nb.cells if cell.source.startswith("# `make tables` reads"))
     text = "".join(output.get("text", "") for output in cell.outputs)
-    return pd.read_csv(io.StringIO(text), dtype=str)
+    scores, others = text.split("\n\n")
+    return tuple(pd.read_csv(io.StringIO(part), sep=";", dtype=str) for part in (scores, others))
 
 
-def outcome(numbers: pd.DataFrame, default: str) -> tuple[str, str]:
-    """Return the values tried, the default in bold, and the scores in the same order."""
-    tried = list(dict.fromkeys(numbers["value"]))
-    scores = [
-        f"{score}: {', '.join(means)}"
-        for score, means in numbers.groupby("score", sort=False)["mean"].agg(list).items()
-    ]
-    shown = [f"**{value}**" if value == default else value for value in tried]
-    return ", ".join(shown), "; ".join(scores)
+def outcome(numbers: pd.DataFrame, score: str) -> str:
+    """Return one score for the values tried, first for scaled genes and then for unscaled."""
+    both = [", ".join(table[score]) for _, table in numbers.groupby("scaling", sort=False)]
+    return " / ".join(both)
+
+
+def tried(numbers: pd.DataFrame, default: str) -> str:
+    """Return the values tried, the default in bold."""
+    values = dict.fromkeys(numbers["value"])
+    return ", ".join(f"**{value}**" if value == default else value for value in values)
 
 
 def tables(nb: nbformat.NotebookNode) -> str:
     """Return everything between the marks of the page."""
-    sentences, numbers = said(nb), measured(nb)
+    sentences, (numbers, others) = said(nb), measured(nb)
+    scores = list(numbers.columns[3:])
     signature = inspect.signature(harmonypy.run_harmony).parameters
+    before = numbers[numbers["parameter"] == "uncorrected"]
     lines = []
-    _, scores = outcome(numbers[numbers["parameter"] == "uncorrected"], "")
-    rows = [f"| **no correction** | | | {scores} |"]
+    rows = ["| **no correction** | | | " + " | ".join(outcome(before, s) for s in scores) + " |"]
+    beside = []
     for title, names in GROUPS.items():
         lines += [f"## {title}", "", "| Parameter | Default | What it does | When to touch it |"]
         lines += ["|---|---|---|---|"]
@@ -89,11 +95,20 @@ def tables(nb: nbformat.NotebookNode) -> str:
             lines.append(f"| {' | '.join(facts)} |")
             bold = MEANT.get(name) or ("" if default == "None" else f"{float(default):g}")
             mine = numbers[numbers["parameter"] == PRINTED.get(name, name)]
-            tried, scores = outcome(mine, bold)
-            rows.append(f"| **{name}** | {row['often said']} | {tried} | {scores} |")
+            facts = [f"**{name}**", row["often said"]]
+            if len(mine):
+                facts += [tried(mine, bold), *(outcome(mine, score) for score in scores)]
+                rows.append(f"| {' | '.join(facts)} |")
+            mine = others[others["parameter"] == name]
+            for score, table in mine.groupby("score", sort=False):
+                which = [*facts[:2], tried(table, bold), score, outcome(table, "number")]
+                beside.append(f"| {' | '.join(which)} |")
         lines.append("")
-    lines += ["## What was measured", "", "| Parameter | Often said | Tried | What came out |"]
-    return "\n".join([*lines, "|---|---|---|---|", *rows])
+    lines += ["## What was measured", "", "Scaled genes before the slash, unscaled behind it.", ""]
+    lines += [f"| Parameter | Often said | Tried | {' | '.join(scores)} |"]
+    lines += ["|---|---|---|" + "---|" * len(scores), *rows, ""]
+    lines += ["| Parameter | Often said | Tried | Score | What came out |", "|---|---|---|---|---|"]
+    return "\n".join([*lines, *beside])
 
 
 def page() -> str:

@@ -4,8 +4,9 @@ import inspect
 
 import harmonypy
 import nbformat
+import pandas as pd
 
-from make_parameters import GROUPS, LESSON, PAGE, SCANPY, measured, page, said
+from make_parameters import GROUPS, LESSON, PAGE, PRINTED, SCANPY, measured, page, said
 
 
 def test_tables_are_fresh() -> None:
@@ -22,14 +23,17 @@ def test_every_parameter_that_matters_is_measured() -> None:
     assert set(sentences) == set(names)
     for name in names:
         assert set(sentences[name]) == {"what it does", "often said", "when to touch it"}, name
-    numbers = measured(nb).groupby("parameter")
-    assert all(len(rows["value"].unique()) >= 2 for name, rows in numbers if name != "uncorrected")
-    assert len(numbers) == len(names) + 1
+    scores, others = measured(nb)
+    both = pd.concat([scores, others])
+    assert {*both["parameter"]} == {PRINTED.get(name, name) for name in names} | {"uncorrected"}
+    for _, rows in both[both["parameter"] != "uncorrected"].groupby(["parameter", "scaling"]):
+        assert len(rows["value"].unique()) >= 2
+    assert {*both.groupby("parameter")["scaling"].nunique()} == {2}
 
 
 def test_a_changed_number_or_sentence_makes_the_page_stale(monkeypatch, tmp_path) -> None:
     text = LESSON.read_text(encoding="utf-8")
-    for old, new in [("theta,0,", "theta,0.1,"), ("Limits the rounds", "Bounds the rounds")]:
+    for old, new in [("theta;0;", "theta;0.1;"), ("Limits the rounds", "Bounds the rounds")]:
         assert old in text
         changed = tmp_path / "lesson.ipynb"
         changed.write_text(text.replace(old, new), encoding="utf-8")

@@ -27,6 +27,6 @@ def test_recorded_run_is_repeated(start, number):
     assert recorded["cells"]["cell_type"] == cells.obs["cell_type"].iloc[drawn].tolist(), stale
     assert len(recorded["runs"]) == len(RECORD["THETA"]) * len(RECORD["LOG10_LAMB"]), stale
     assert old["setting"] == new["setting"], stale
-    for score in ["median iLISI", "median cLISI"]:
+    for score in ["mixing", "types apart", "biology kept"]:
         assert old[score] == pytest.approx(new[score], abs=0.01), stale
     assert np.abs(np.subtract(old["places"], new["places"])).max() < 0.5, stale
