@@ -82,7 +82,7 @@ def own_type(pcs: np.ndarray, types: pd.Series) -> pd.Series:
 
 
 def test_shared_barcodes(lanes) -> None:
-    """A few [barcodes occur in both lanes], by chance, and they are different cells."""
+    """A few, by chance, and they are different cells."""
     shared = lanes["control"].obs_names.intersection(lanes["stimulated"].obs_names)
     assert 1 <= len(shared) <= 50
     a, b = (lane[shared].X for lane in lanes.values())
@@ -90,7 +90,9 @@ def test_shared_barcodes(lanes) -> None:
 
 
 def test_concat_appends_the_batch(lanes, raw) -> None:
-    """`index_unique` appends the batch to each name, and `label` writes it into a column."""
+    """`index_unique` appends the batch to each name, and `label` writes the batch into a
+    column.
+    """
     joined = ad.concat(lanes, label="condition", index_unique="_", join="outer")
     assert joined.obs_names.is_unique
     assert joined.obs_names.str.endswith("_stimulated").sum() == 3000
@@ -99,7 +101,9 @@ def test_concat_appends_the_batch(lanes, raw) -> None:
 
 
 def test_concat_leaves_out(lanes) -> None:
-    """`ad.concat` leaves out columns of `var` unless you say `merge="same"`, and drops `uns`."""
+    """`ad.concat` leaves out columns of `var` unless you say `merge="same"`, and it drops
+    `uns`.
+    """
     some = {name: lane[:50, :100].copy() for name, lane in lanes.items()}
     for lane in some.values():
         lane.var = lane.var[["mt"]]
@@ -111,7 +115,10 @@ def test_concat_leaves_out(lanes) -> None:
 
 
 def test_names_as_text_then_unique(lanes) -> None:
-    """Where names are stored as a categorical index, text comes before unique names."""
+    """If gene names repeat, call `var_names_make_unique()` on each batch first; where the
+    names are stored as a categorical index, `lane.var_names = lane.var_names.astype(str)`
+    comes before that.
+    """
     lane = lanes["control"][:20, :3].copy()
     lane.var.index = pd.CategoricalIndex(["A", "A", "B"])
     lane.var_names = lane.var_names.astype(str)
@@ -120,7 +127,9 @@ def test_names_as_text_then_unique(lanes) -> None:
 
 
 def test_joins(lanes) -> None:
-    """The inner join drops more than a thousand genes; the outer writes zeros where none is."""
+    """Here it drops more than a thousand ... The outer join keeps them and writes zeros where
+    a batch lists no such gene.
+    """
     filtered = {name: lane.copy() for name, lane in lanes.items()}
     for lane in filtered.values():
         sc.pp.filter_genes(lane, min_cells=3)
@@ -138,7 +147,9 @@ def test_joins(lanes) -> None:
 
 
 def test_mitochondrial_column_is_zero(raw) -> None:
-    """The matrix lists the mitochondrial genes, and every one of their counts is zero."""
+    """The published matrix lists the mitochondrial genes, and every one of their counts is
+    zero.
+    """
     assert raw.var["mt"].sum() == 13
     assert raw[:, raw.var["mt"]].X.sum() == 0
     assert (raw.obs["pct_counts_mt"] < 20).all()
@@ -153,7 +164,9 @@ def test_counts_start_abruptly(raw) -> None:
 
 
 def test_gap_of_genes(raw) -> None:
-    """The gap lies between 150 and 200 in each lane, and to its left are red cells."""
+    """The gap lies between 150 and 200 in each lane. ... They have more counts than a typical
+    cell, and more than nine counts in ten are haemoglobin: red cells.
+    """
     for name in LANES:
         cells = raw.obs[raw.obs["condition"] == name]
         genes = cells["n_genes_by_counts"]
@@ -165,7 +178,9 @@ def test_gap_of_genes(raw) -> None:
 
 
 def test_ambient_haemoglobin(raw) -> None:
-    """HBB is found in about one cell in ten of every type; PPBP marks the megakaryocytes."""
+    """HBB is found in about one cell in ten of every type ... PPBP marks the megakaryocytes
+    and platelets, and is ambient elsewhere.
+    """
     types = raw.obs["cell_type"]
     typed = types != "unassigned"
     share = found(raw, ["HBB", "PPBP"])[typed].groupby(types[typed], observed=True).mean()
@@ -175,7 +190,9 @@ def test_ambient_haemoglobin(raw) -> None:
 
 
 def test_mad_rule(raw) -> None:
-    """Five MADs agree with the gap; three remove more than half of the dendritic cells."""
+    """At five MADs the lower bound falls into the gap that we saw ... At three MADs it removes
+    more than half of the dendritic cells.
+    """
     for name in LANES:
         cells = raw.obs[raw.obs["condition"] == name]
         genes = np.log1p(cells["n_genes_by_counts"])
@@ -196,7 +213,9 @@ def test_automatic_threshold(doublets) -> None:
 
 
 def test_implied_rate(doublets) -> None:
-    """Up to 0.2 the implied rate is at least twice what we expect; from 0.25 on it stays put."""
+    """Up to 0.2 the implied rate is at least twice what we expect: singlets are being called.
+    From 0.25 on it stays put, somewhat above.
+    """
     scores = doublets.obs["doublet_score"]
     lanes = doublets.uns["scrublet"]["batches"].values()
     simulated = np.concatenate([lane["doublet_scores_sim"] for lane in lanes])
@@ -206,7 +225,7 @@ def test_implied_rate(doublets) -> None:
 
 
 def test_pairs_of_one_type(doublets) -> None:
-    """The left part [of the simulated scores] is mostly pairs of one type."""
+    """Their left part is mostly pairs of one type."""
     for name in LANES:
         types = doublets.obs.loc[doublets.obs["condition"] == name, "cell_type"].astype(str)
         types = np.asarray(types.replace({"CD4 T": "T", "CD8 T": "T"}), dtype=object)
@@ -219,7 +238,7 @@ def test_pairs_of_one_type(doublets) -> None:
 
 
 def test_ambient_lyz(doublets) -> None:
-    """LYZ is ambient too: cells of other lineages that are not flagged have it as well."""
+    """LYZ is ambient too."""
     others = doublets.obs["cell_type"].isin(["CD4 T", "CD8 T", "NK", "B"])
     calm = (doublets.obs["doublet_score"] <= 0.25) & others
     assert 0.01 < found(doublets, ["LYZ"])["LYZ"][calm].mean() < 0.04
@@ -235,7 +254,9 @@ def test_impossible_pairs(doublets) -> None:
 
 
 def test_whom_flags_hit(doublets) -> None:
-    """CD4 T cells are hardly flagged; with another seed, half as many pDC as in the lesson."""
+    """CD4 T cells are hardly flagged, and plasmacytoid dendritic cells (pDC), a small group,
+    pay most. With another `random_state` it can be half as many of them.
+    """
     flagged = doublets.obs["doublet_score"] > 0.25
     share = flagged.groupby(doublets.obs["cell_type"], observed=True).mean()
     assert share.idxmin() == "CD4 T"
@@ -244,7 +265,7 @@ def test_whom_flags_hit(doublets) -> None:
 
 
 def test_fast_settings_and_another_seed(doublets) -> None:
-    """The scores hardly change [with `mean_center=False`]; one flag in ten moves with the seed."""
+    """The scores hardly change. ... about one flag in ten moves to another cell."""
     lane = doublets[doublets.obs["condition"] == "control"].copy()
     fast = lane.obs["doublet_score"].to_numpy().copy()
     search(lane, seed=1, batch_key=None, mean_center=True)
@@ -258,7 +279,7 @@ def test_fast_settings_and_another_seed(doublets) -> None:
 
 
 def test_genes_that_change(prepared, by_lane) -> None:
-    """`batch_key` has not dropped the interferon genes, and exchanges rare genes for others."""
+    """`batch_key` has not dropped them: it lost ISG20 and gained IFIT1, IFIT2 and TNFSF10."""
     plain, lane = prepared.var["highly_variable"], by_lane.var["highly_variable"]
     assert 250 < (plain & ~lane).sum() < 380
     assert lane[["ISG15", "IFIT3", "CXCL10", "IFIT1", "IFIT2", "TNFSF10"]].all()
@@ -270,7 +291,10 @@ def test_genes_that_change(prepared, by_lane) -> None:
 
 
 def test_how_batch_key_ranks(by_lane) -> None:
-    """All genes that both lanes select are in; it is not an intersection (fewer than 600)."""
+    """All genes that both lanes select are in, and the best of those that one lane selects
+    fill up the rest. So it is not an intersection, which would have given fewer than 600
+    genes.
+    """
     var = by_lane.var
     n_lanes, chosen = var["highly_variable_nbatches"], var["highly_variable"]
     assert chosen[n_lanes == 2].all()
@@ -283,7 +307,7 @@ def test_how_batch_key_ranks(by_lane) -> None:
 
 @pytest.mark.parametrize("seed", [0, 7])
 def test_random_batches(prepared, seed) -> None:
-    """With a batch that means nothing, most of the same number of genes change."""
+    """It prefers genes that are steady across batches to rare ones that stand out once."""
     plain = prepared.var["highly_variable"]
     cells = prepared.copy()
     cells.obs["lane"] = pd.Categorical(
@@ -297,57 +321,93 @@ def test_random_batches(prepared, seed) -> None:
 
 
 def test_number_of_pcs(prepared) -> None:
-    """15 PCs would do for all cells; megakaryocytes need 25 to 30; beyond 30 nothing gains."""
+    """Five PCs lose the megakaryocytes ... From 10 to 30 PCs the table hardly changes, and at
+    50 the NK cells have lost a little to noise.
+    """
     types, pcs = prepared.obs["cell_type"], prepared.obsm["X_pca"]
-    share = {k: own_type(pcs[:, :k], types) for k in (10, 15, 30, 50)}
-    assert share[10]["Megakaryocyte"] < 0.06
-    assert share[30]["Megakaryocyte"] > share[15]["Megakaryocyte"] + 0.08
-    common = ["CD4 T", "CD14 Mono", "B"]
-    assert (share[30][common] < share[15][common] + 0.02).all()
-    assert (share[50] < share[30] + 0.02).all()
-    assert share[50]["NK"] < share[30]["NK"]
+    share = {k: own_type(pcs[:, :k], types) for k in (5, 10, 15, 20, 30, 50)}
+    assert share[5]["Megakaryocyte"] < 0.1
+    assert min(share[k]["Megakaryocyte"] for k in (10, 15, 20, 30)) > 0.6
+    middle = pd.DataFrame({k: share[k] for k in (10, 15, 20, 30)})
+    assert (middle.loc[["CD4 T", "CD8 T", "NK"]].max(axis=1) - middle.min(axis=1)).max() < 0.1
+    assert share[50]["NK"] < share[30]["NK"] - 0.03
 
 
 def test_pcs_that_separate(prepared) -> None:
-    """PC2 is the interferon response; PC1 looks innocent, but not within monocytes."""
-    pcs, condition = prepared.obsm["X_pca"], prepared.obs["condition"]
-    r2 = [metrics.pc_regression(pcs[:, [i]], condition) for i in range(8)]
-    assert np.argmax(r2) == 1
-    assert r2[1] > 0.5
-    assert r2[0] < 0.15
-    monocytes = (prepared.obs["cell_type"] == "CD14 Mono").to_numpy()
-    assert metrics.pc_regression(pcs[monocytes][:, [0]], condition[monocytes]) > 0.6
-    loadings = pd.Series(prepared.varm["PCs"][:, 1], prepared.var_names).abs().nlargest(6)
-    assert len({"ISG15", "ISG20", "IFIT3", "CXCL10", "RSAD2"} & set(loadings.index)) >= 4
-
-
-def test_genes_and_scaling(prepared, by_lane) -> None:
-    """`batch_key` leaves the condition where it was; scaling halves its share.
-
-    Harmony mixes the lanes further on scaled PCs.
+    """Two PCs hold a good part of the condition over all cells. PC1 looks innocent there ...
+    within monocytes it separates the lanes as well.
     """
-    scaled = prepared[:, prepared.var["highly_variable"]].copy()
-    scaled.X = scaled.X.toarray()
-    sc.pp.scale(scaled, max_value=10)
-    sc.pp.pca(scaled, n_comps=30, svd_solver="covariance_eigh")
-    unscaled = prepared.copy()
-    unscaled.obsm["X_pca"] = prepared.obsm["X_pca"][:, :30]
-    condition = prepared.obs["condition"]
-    explained = {
-        name: metrics.pc_regression(cells.obsm["X_pca"], condition)
-        for name, cells in {"plain": unscaled, "by lane": by_lane, "scaled": scaled}.items()
-    }
-    assert abs(explained["plain"] - explained["by lane"]) < 0.02
-    assert 0.3 < explained["scaled"] / explained["plain"] < 0.65
-    near, other = (
-        metrics.nearest_neighbors(cells.obsm["X_pca"], 15).indices for cells in (unscaled, scaled)
-    )
-    kept = [len(np.intersect1d(a, b)) for a, b in zip(near, other, strict=True)]
-    assert np.mean(kept) / 15 < 0.25
-    for cells in (unscaled, scaled):
-        harmonize(cells, "condition")
-    mixed = [
-        np.median(metrics.lisi(cells.obsm["X_pca_harmony"], condition))
-        for cells in (unscaled, scaled)
-    ]
-    assert mixed[1] > mixed[0] + 0.1
+    pcs, condition = prepared.obsm["X_pca"], prepared.obs["condition"]
+    r2 = np.array([metrics.pc_regression(pcs[:, [i]], condition) for i in range(8)])
+    assert (r2 > 0.15).sum() == 2
+    assert r2[0] < 0.1
+    monocytes = (prepared.obs["cell_type"] == "CD14 Mono").to_numpy()
+    assert metrics.pc_regression(pcs[monocytes][:, [0]], condition[monocytes]) > 0.3
+
+
+def test_top_genes(raw) -> None:
+    """It does, and without a list of genes."""
+    cells = np.split(raw.X.data, raw.X.indptr[1:-1])
+    top = np.array([np.sort(cell)[-20:].sum() / cell.sum() for cell in cells])
+    few = (raw.obs["n_genes_by_counts"] < 200).to_numpy()
+    named = (raw.obs["cell_type"] != "unassigned").to_numpy()
+    assert top[few].min() > top[named].max() + 0.02
+
+
+CHOICES = {
+    "as above": {},
+    "not scaled": {"scale": False},
+    "batch_key": {"batch_key": "run"},
+    "1,000 genes": {"n_top_genes": 1000},
+    "4,000 genes": {"n_top_genes": 4000},
+    "15 PCs": {"n_comps": 15},
+    "50 PCs": {"n_comps": 50},
+}
+
+
+@pytest.fixture(scope="module", params=[0, 1])
+def chosen(request) -> dict[str, pd.DataFrame]:
+    """The three numbers before and after, for each choice and two planted runs."""
+    planted = data.plant_run(data.load_pbmc(), seed=request.param)
+    keys = {"batch_key": "run", "label_key": "cell_type", "keep_key": "condition"}
+    tables = {}
+    for name, choice in CHOICES.items():
+        cells = data.prepare(planted, **choice)
+        harmonize(cells, "run", seed=request.param)
+        reps = {"before": "X_pca", "after": "X_pca_harmony"}
+        tables[name] = metrics.three_numbers(cells, use_reps=reps, **keys)
+    return tables
+
+
+def test_every_choice_mixes_and_keeps(chosen) -> None:
+    """Whatever the choice, the run is mixed, and neither the types nor the condition lose by
+    the correction.
+    """
+    for table in chosen.values():
+        before, after = table.loc["before"], table.loc["after"]
+        assert after["mixing"] > 1.7
+        assert (after - before)[["types apart", "biology kept"]].min() > -0.01
+
+
+def test_scaling_is_a_trade(chosen) -> None:
+    """Scaling is a trade: the types stand further apart and the run mixes further, but
+    interferon, which is strong in many genes, weighs less, so less of it is kept than
+    without.
+    """
+    change = chosen["as above"].loc["after"] - chosen["not scaled"].loc["after"]
+    assert change["types apart"] > 0.02
+    assert change["mixing"] > 0.04
+    assert change["biology kept"] < -0.04
+
+
+def test_genes_and_pcs(chosen) -> None:
+    """More genes keep more of the condition; fewer genes and more PCs let noise in, which
+    hides the run and the condition alike before any correction.
+    """
+    kept = {name: table.loc["after", "biology kept"] for name, table in chosen.items()}
+    assert kept["1,000 genes"] < kept["as above"] < kept["4,000 genes"]
+    start = chosen["as above"].loc["before"]
+    for name in ("1,000 genes", "50 PCs"):
+        before = chosen[name].loc["before"]
+        assert before["mixing"] > start["mixing"]
+        assert before["biology kept"] < start["biology kept"]
