@@ -136,7 +136,7 @@ def test_signature_does_not_depend_on_order_names_axes_or_storage():
     renamed.X = adata.X.toarray()
     turn = np.array([[0.6, -0.8], [0.8, 0.6]])
     for key in ("X_pca", "fixed"):
-        renamed.obsm[key] = 3 * adata.obsm[key] @ turn + 100
+        renamed.obsm[key] = 3 * adata.obsm[key] @ turn + 1e7
     columns = ["n_cells", "kept", "near"]
     pd.testing.assert_frame_equal(table(renamed)[columns], expected[columns], rtol=1e-6)
 
@@ -147,6 +147,17 @@ def test_a_gene_that_is_higher_throughout_a_batch_cancels():
     shifted.X = adata.X.toarray()
     shifted.X[(adata.obs["batch"] == "y").to_numpy()] += np.linspace(0, 5, adata.n_vars)
     np.testing.assert_allclose(table(shifted)["kept"], table(adata)["kept"], rtol=1e-4)
+
+
+@pytest.mark.parametrize(("near", "genes"), [("B", range(20)), ("C", range(100, 120))])
+def test_the_nearest_rival_is_found_before_correction(near, genes):
+    adata = cells(TWO)
+    adata.X = adata.X.toarray()
+    adata.X[np.ix_(adata.obs["cell_type"].isin(["A", "B"]), range(100, 120))] += 5  # not of C, D
+    adata.obsm["X_pca"][:, 1 if near == "B" else 0] *= 3
+    adata.obsm["fixed"][:, 0 if near == "B" else 1] *= 3
+    found = table(adata).loc[("x", "A"), "genes"].split(", ")
+    assert set(found) <= {f"gene {i}" for i in genes}
 
 
 def test_clusters_without_anything_to_compare_are_nan():
@@ -160,7 +171,7 @@ def test_clusters_without_anything_to_compare_are_nan():
 
 
 def test_clusters_are_found_in_each_batch_alone():
-    adata = cells(NO_A)
+    adata = cells({"x": [60, 90, 120, 80], "y": [0, 80, 80, 80]})
     clusters = kept.cluster_within(adata, "batch", "X_pca", resolution=0.3)
     assert list(clusters.index) == list(adata.obs_names)
     by_type = pd.crosstab(clusters, adata.obs["batch"] + adata.obs["cell_type"])
@@ -169,7 +180,7 @@ def test_clusters_are_found_in_each_batch_alone():
     again = kept.cluster_within(adata, "batch", "X_pca", resolution=0.3)
     assert again.equals(clusters)
     sizes = clusters[adata.obs["batch"] == "x"].value_counts()
-    assert sizes.index[0] == "x: 0"
+    assert list(sizes.index[:4]) == ["x: 0", "x: 1", "x: 2", "x: 3"]  # the largest first
 
 
 # --- neighbors_kept, moved, noise_floor -------------------------------------------------------
@@ -233,8 +244,23 @@ def test_noise_floor_is_what_chance_moves():
     assert 0 < floor < 0.15 < 0.5 < real
     assert kept.noise_floor(adata, "batch") == floor
     assert kept.noise_floor(adata, "batch", alpha=20.0) < floor / 2  # settings are passed on
-    adata.obs["batch"] = np.repeat(["x", "y"], [1150, 50])
-    assert kept.noise_floor(adata, "batch") != floor  # and so are the sizes
+
+
+def test_noise_floor_shuffles_and_keeps_the_sizes(monkeypatch):
+    seen = []
+
+    def harmonize(null, key, *, basis, adjusted_basis, seed):
+        seen.append(null.obs[key].to_numpy())
+        null.obsm[adjusted_basis] = null.obsm[basis]
+
+    monkeypatch.setattr(kept, "harmonize", harmonize)
+    adata = cells({"x": [20, 20, 5, 0], "y": [7, 0, 0, 3]})
+    for seed in (0, 1):
+        assert kept.noise_floor(adata, "batch", seed=seed) == 0
+    for labels in seen:
+        assert list(np.unique(labels, return_counts=True)[1]) == [45, 10]
+        assert (labels != adata.obs["batch"].to_numpy()).any()
+    assert (seen[0] != seen[1]).any()
 
 
 # --- bad input --------------------------------------------------------------------------------
