@@ -203,7 +203,8 @@ def test_a_nested_column_finds_the_types(seed):
     s = start()
     cells = s.cells.copy()
     named = s.types != "unassigned"
-    cells.obsm |= {"run": corrected("run", seed), "sample": corrected("sample", seed)}
+    for key in ["run", "sample"]:
+        cells.obsm[key] = corrected(key, seed)
     keys = {"batch_key": "run", "label_key": "cell_type", "keep_key": "condition"}
     table = metrics.three_numbers(cells, **keys, use_reps=["X_pca", "run", "sample"])
     agreement = {}
