@@ -22,7 +22,7 @@ seeds = pytest.mark.parametrize("seed", [1])
 
 @cache
 def start():
-    adata = prepare(load_pbmc())
+    adata = prepare(load_pbmc(), scale=False)
     condition = adata.obs["condition"].astype(str).to_numpy()
     cell_type = adata.obs["cell_type"].astype(str).to_numpy()
     return SimpleNamespace(
@@ -79,7 +79,7 @@ def gap(Z):
 
 
 def test_one_level_returns_the_input() -> None:
-    """The same as the input: True."""
+    """Harmony runs, and the picture stays as it was."""
     labels = {"study": ["Kang 2018"] * len(start().pcs)}
     result = harmonypy.run_harmony(start().pcs, labels, "study", verbose=False)
     assert np.array_equal(result.Z_corr, start().pcs)
@@ -119,7 +119,7 @@ def test_theta_one_stops_after_one_round(seed) -> None:
 
 @seeds
 def test_the_default_may_run_out_of_rounds(seed) -> None:
-    """The default may do so too, although the mixing is already that of the patient run."""
+    """The default may do so too ... although the mixing is already that of the patient run."""
     default = corrected(seed)
     before, after = default.objective_harmony[-2:]
     assert len(default.kmeans_rounds) == 10
@@ -130,7 +130,7 @@ def test_the_default_may_run_out_of_rounds(seed) -> None:
 
 @seeds
 def test_a_second_run_removes_most_of_what_the_first_left(seed) -> None:
-    """A second run removes most of that part too, and the mixing even improves."""
+    """A second run takes the output for the original and removes most of that part too."""
     gap_left, mixing_twice, _ = second_run(seed)
     assert gap_left < 0.5 * gap(sound(seed))
     assert mixing_twice > mixing(seed, **PATIENT) + 0.05
@@ -138,7 +138,7 @@ def test_a_second_run_removes_most_of_what_the_first_left(seed) -> None:
 
 @seeds
 def test_lambda_keeps_the_type_without_partners_and_costs_mixing(seed) -> None:
-    """Lambda helps, and every NK cell is paid in mixing.
+    """So it helps, and every NK cell is paid in mixing.
 
     Less `theta` is no help: one round hardly corrects anything, and with patience the NK cells
     are lost all the same.
@@ -166,7 +166,7 @@ def test_lambda_keeps_the_type_without_partners_and_costs_mixing(seed) -> None:
 
 @seeds
 def test_two_names_remove_more_whatever_the_thetas(seed) -> None:
-    """With one variable under two names more is removed than you asked for.
+    """More is removed than you asked for.
 
     A theta of 0 does not take a variable out of the correction.
     """
@@ -180,7 +180,7 @@ def test_two_names_remove_more_whatever_the_thetas(seed) -> None:
 
 @seeds
 def test_two_pcs_mix_as_well_and_lose_the_types(seed) -> None:
-    """Own type finds the 2 PCs, which have the mixing of the sound run."""
+    """Own type finds the 2 PCs and is blind to the rest."""
     mixed, own = measure(run(start().pcs[:, :2], start().condition, seed, **PATIENT).Z_corr)
     assert abs(mixed - mixing(seed, **PATIENT)) < 0.05
     assert own < own_type(seed, **PATIENT) - 0.2
@@ -196,7 +196,7 @@ def test_own_type_is_blind_to_the_other_failures(seed) -> None:
 
 @seeds
 def test_barcodes_pull_cells_to_the_middle(seed) -> None:
-    """Every cell is pulled towards its cluster's middle."""
+    """Every cell pulled towards its cluster's middle."""
     some = np.random.default_rng(seed).choice(len(start().pcs), 1000, replace=False)
     X = start().pcs[some]
     labels = {"barcode": start().adata.obs_names[some].to_numpy()}
