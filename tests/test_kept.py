@@ -134,7 +134,7 @@ def test_signature_does_not_depend_on_order_names_axes_or_storage():
     renamed = adata.copy()
     renamed.var_names = [f"other {i}" for i in range(adata.n_vars)]
     renamed.X = adata.X.toarray()
-    turn = np.array([[0.6, -0.8], [0.8, 0.6]])
+    turn = np.linalg.qr(np.random.default_rng(2).normal(size=(20, 20)))[0][:2]
     for key in ("X_pca", "fixed"):
         renamed.obsm[key] = 3 * adata.obsm[key] @ turn + 1e7
     columns = ["n_cells", "kept", "near"]
