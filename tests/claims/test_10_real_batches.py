@@ -187,6 +187,17 @@ def test_scaling_within_mixes_and_the_monocytes_pay(all_labs, within):
         assert apart(within, "cell_type", name) < apart(within, "cell_type", "X_pca") - 0.015
 
 
+def test_on_unscaled_genes_the_monocytes_gain_nothing(all_labs):
+    """on unscaled ones the first way mixes as well, but names the monocytes no better than
+    before
+    """
+    labs = all_labs[False]
+    names = corrected(labs, "study", **BOTH)
+    assert min(mixing(labs, "study", name) for name in names) > 1.5
+    shares = [carried_over(labs, name)["Mono"] for name in names]
+    assert np.mean(shares) < carried_over(labs, "X_pca")["Mono"] + 0.02
+
+
 def test_dendritic_cells_are_the_nearest_relatives_of_monocytes(all_labs):
     """dendritic cells, the nearest relatives of monocytes here
 
