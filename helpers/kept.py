@@ -2,7 +2,7 @@
 
 - `signature_kept`: do clusters found in one batch alone meet their own kind in the other batches?
   It needs genes. It is blind to a type without a cluster of its own, and to one whose relative in
-  the other batches carries the same genes; a type that is rare there may seem to have no kind.
+  the other batches carries the same genes. A type that is rare there may seem to be missing.
 - `neighbors_kept`: are cells of one batch still near each other? It finds collapse and types
   merged within a batch. It is blind to a type that the other batches lack: strangers come between
   its cells while these stay where they were.
@@ -178,9 +178,10 @@ def signature_kept(
     new neighbours are of its kind; near 0, they are no more so than the rivals' new neighbours.
     A gene that is higher throughout a batch cancels.
 
-    "near" tells what became of a cluster with little kept. Many near: strangers came among its
-    cells. Few near: it stands alone, as a type of one batch should. It is no verdict: look at the
-    genes and the neighbours. A cluster can also be low because its rival has no kind elsewhere.
+    Look at the lowest rows; there is no threshold, as relatives carry part of a signature. "near"
+    tells what became of a cluster with little kept. Many near: strangers came among its cells. Few
+    near: it stands alone, as a type of one batch should. The genes tell which it is: a type, or a
+    state of one batch only, such as a response. A rival without its kind elsewhere lowers too.
 
     Parameters
     ----------

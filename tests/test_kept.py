@@ -99,6 +99,26 @@ def test_three_unequal_batches_and_a_type_of_two():
     assert found["kept"].idxmin() == ("x", "A")
 
 
+def test_signature_is_blind_to_a_type_within_a_cluster():
+    adata = cells({"x": [25, 80, 80, 80], "y": [0, 80, 80, 80]}, absorbed=["A"])
+    adata.obs["cell_type"] = adata.obs["cell_type"].replace("A", "B")
+    assert table(adata)["kept"].min() > 0.7
+
+
+def test_signature_is_blind_to_a_type_whose_relative_carries_its_genes():
+    adata = cells({"x": [0, 80, 80, 80], "y": [0, 80, 80, 80]})
+    adata.X = adata.X.toarray()
+    other = (adata.obs["batch"] == "x") & (adata.obs["cell_type"] == "B")
+    adata.X[np.ix_(other, range(20))] += 0.4  # another type, with genes that y has nowhere
+    assert table(adata)["kept"].min() > 0.8
+
+
+def test_a_rare_type_may_seem_to_be_missing():
+    found = table(cells({"x": [80, 80, 80, 80], "y": [4, 80, 80, 80]}, spread=1.5))
+    assert found["kept"].idxmin() == ("x", "A")
+    assert found.loc[("x", "A"), "kept"] < 0.6
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_random_halves_keep_everything(seed):
     adata = cells({"x": [160] * 4}, seed=seed)
