@@ -780,8 +780,8 @@ def _cell(c: Claim, values: list[float | None]) -> str:
     holds = c.holds(values)
     if holds is None:
         return "not applicable"
-    low, high = min(values), max(values)
-    between = f"{low:.2f}" if round(low, 2) == round(high, 2) else f"{low:.2f} to {high:.2f}"
+    low, high = (round(v, 2) + 0.0 for v in (min(values), max(values)))  # no minus before 0
+    between = f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
     return f"{'holds' if holds else '**does not**'}, {between.replace('-', '−')}"
 
 
