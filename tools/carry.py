@@ -766,13 +766,15 @@ def page() -> str:
         (path,) = (ROOT / "notebooks").glob(f"{lesson}_*.ipynb")
         title = path.stem[3:].replace("_", " ")
         text += f"\n## [Lesson {lesson}](../notebooks/{path.name}): {title}\n\n"
-        text += "| claim | number, and what makes it true | " + " | ".join(SETTINGS) + " |\n"
-        text += "|---|---|" + "---|" * len(SETTINGS) + "\n"
+        text += ":::{div} carry-table\n"  # course.css makes it fit
+        text += "| claim, its number, and what makes it true | " + " | ".join(SETTINGS) + " |\n"
+        text += "|---|" + "---|" * len(SETTINGS) + "\n"
         for c in CLAIMS:
             if c.lesson == lesson:
                 cells = " | ".join(_cell(c, found["values"][c.name][n]) for n in SETTINGS)
                 number = f"{c.number.rstrip('.')}: {c.wanted}"
-                text += f"| {c.sentence} | {number} | {cells} |\n"
+                text += f"| **{c.sentence}** {number}. | {cells} |\n"
+        text += ":::\n"
     return text
 
 
