@@ -170,7 +170,8 @@ def test_finished_makes_all_its_rounds_and_claims_no_convergence():
     adata = cells()
     harmonize(adata, "batch", **FINISHED)
     record = adata.uns["X_pca_harmony"]
-    assert record["n_rounds"] == FINISHED["max_iter_harmony"]
+    if Version(version("harmonypy")) >= Version("2.1"):  # older ones also stop when it rises
+        assert record["n_rounds"] == FINISHED["max_iter_harmony"]
     assert record["converged"] is False
 
 

