@@ -176,7 +176,8 @@ def signature_kept(
     own batch before correction, which is what there is to keep, and among cells of the other
     batches after it. "kept" is the second over the first, averaged over the rivals. Near 1, the
     new neighbours are of its kind; near 0, they are no more so than the rivals' new neighbours.
-    A gene that is higher throughout a batch cancels.
+    A gene that is higher throughout a batch cancels. Above 1: a cluster smaller than n_neighbors,
+    whose own side reaches beyond it.
 
     Look at the lowest rows; there is no threshold, as relatives carry part of a signature. "near"
     tells what became of a cluster with little kept. Many near: strangers came among its cells. Few

@@ -99,6 +99,12 @@ def test_three_unequal_batches_and_a_type_of_two():
     assert found["kept"].idxmin() == ("x", "A")
 
 
+def test_a_cluster_smaller_than_the_neighbourhood_exceeds_one():
+    adata = cells({"x": [15] * 4, "y": [150] * 4})
+    assert (table(adata)["kept"]["x"] > 1.3).all()
+    assert table(adata, n_neighbors=10)["kept"]["x"].between(0.85, 1.15).all()
+
+
 def test_signature_is_blind_to_a_type_within_a_cluster():
     adata = cells({"x": [25, 80, 80, 80], "y": [0, 80, 80, 80]}, absorbed=["A"])
     adata.obs["cell_type"] = adata.obs["cell_type"].replace("A", "B")
