@@ -43,27 +43,27 @@ lessons: $(READY)  ## execute and check every lesson that changed, two at a time
 	@$(MAKE) --no-print-directory -k $(TWO) run-lessons
 
 accept: $(READY)  ## store in notebooks/ the text that the lessons printed last
-	$(PY) tests/make_notebooks.py accept
+	$(PY) -m tools.notebooks accept
 
 exercises: $(READY)  ## write notebooks/exercises/ from the lessons
-	$(PY) tests/make_notebooks.py exercises
+	$(PY) -m tools.notebooks exercises
 
 tables: $(READY)  ## write the tables of book/parameters.md and book/parity.md, and book/carry.md
-	$(PY) tests/make_parameters.py
-	$(PY) tests/make_parity.py
+	$(PY) -m tools.parameters
+	$(PY) -m tools.parity
 	$(PY) -m tools.carry page
 
 catalogue: $(READY)  ## write book/troubleshooting.md from lesson 11
-	$(PY) tests/make_troubleshooting.py
+	$(PY) -m tools.troubleshooting
 
 carry: $(READY)  ## measure how far the general claims carry, half an hour, and write book/carry.md
 	$(PY) -m tools.carry
 
 matrix: $(READY)  ## try other versions of harmonypy and scanpy, write book/versions.md (PAIRS=2.1.0+1.12.4)
-	$(PY) tests/make_matrix.py $(PAIRS) $(if $(JOBS),--jobs $(JOBS))
+	$(PY) -m tools.matrix $(PAIRS) $(if $(JOBS),--jobs $(JOBS))
 
 ends: $(READY)  ## try the oldest and the newest of these pairs, and change nothing
-	$(PY) tests/make_matrix.py --ends $(if $(JOBS),--jobs $(JOBS))
+	$(PY) -m tools.matrix --ends $(if $(JOBS),--jobs $(JOBS))
 
 format: $(READY)  ## format Python and notebooks
 	$(PY) -m ruff check --fix .
@@ -73,10 +73,10 @@ lock: $(READY)  ## resolve pyproject.toml again (UPGRADE=--upgrade for the newes
 	.venv/bin/uv pip compile pyproject.toml --extra course --universal --python-version 3.11 \
 	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
 	    --quiet $(UPGRADE) --output-file requirements.lock
-	$(PY) tests/make_environment.py
+	$(PY) -m tools.environment
 
 bench: $(READY)  ## time the helpers against other implementations
-	@for file in tests/bench_*.py; do $(PY) $$file || exit 1; done
+	@for file in tools/bench/*.py; do $(PY) $$file || exit 1; done
 
 clean:  ## remove all that make has made
 	rm -rf _build .venv *.egg-info

@@ -45,7 +45,9 @@ NO_R = (
     "R with Seurat is not installed on this machine; on Debian and Ubuntu "
     "`apt-get install r-base-core r-cran-seurat` gets it, with conda environment-r.yml"
 )
-NEEDS_FILES = "# needs the fetched files"  # helpers.real.NEEDS_FILES, whose import takes seconds
+NEEDS_FILES = (
+    "# needs the fetched files"  # helpers.real.NEEDS_FILES, whose import takes seconds
+)
 NO_FILES_NOTE = """:::{{warning}}
 From here on, cells that begin with `# needs the fetched files` were not executed for this book.
 The reason: {reason}
@@ -95,8 +97,12 @@ def r_with_seurat() -> bool:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip the lessons that need what is not here, and keep a copy that says so for the book."""
     cells = [item for item in items if isinstance(item, IPyNbCell)]
-    skip_without_files([cell for cell in cells if cell.cell.source.startswith(NEEDS_FILES)])
-    lacking = {cell.parent for cell in cells if cell.parent.nb.metadata.get("needs") == NEEDS_R}
+    skip_without_files(
+        [cell for cell in cells if cell.cell.source.startswith(NEEDS_FILES)]
+    )
+    lacking = {
+        cell.parent for cell in cells if cell.parent.nb.metadata.get("needs") == NEEDS_R
+    }
     if not lacking or r_with_seurat():
         return
     if os.environ.get("REQUIRE_R") == "1":
@@ -164,10 +170,13 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         stderr = "".join(
             message["content"]["text"]
             for message in messages
-            if message["msg_type"] == "stream" and message["content"]["name"] == "stderr"
+            if message["msg_type"] == "stream"
+            and message["content"]["name"] == "stderr"
         )
         if stderr:
-            item.raise_cell_error("The cell writes to stderr, which no lesson may do", stderr)
+            item.raise_cell_error(
+                "The cell writes to stderr, which no lesson may do", stderr
+            )
         return result
     except BaseException:
         record.failed = True
@@ -220,7 +229,9 @@ def with_note(record: Record) -> str:
     )
     note.metadata["tags"] = ["partly-executed"]
     notebook = copy.deepcopy(record.notebook)
-    first = next(i for i, cell in record.code_cells if cell.source.startswith(NEEDS_FILES))
+    first = next(
+        i for i, cell in record.code_cells if cell.source.startswith(NEEDS_FILES)
+    )
     notebook.cells.insert(first, note)
     return nbformat.writes(notebook) + "\n"
 

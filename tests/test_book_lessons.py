@@ -10,9 +10,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-
-from make_notebooks import LESSONS, RAN, ROOT, tags
 from test_notebooks import check_alt, code, lessons, read
+
+from tools.notebooks import LESSONS, RAN, ROOT, tags
 
 SECONDS = float(os.environ.get("LESSON_SECONDS", 60))
 MEGABYTES = 2000

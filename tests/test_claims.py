@@ -11,7 +11,7 @@ import nbformat
 import pytest
 import yaml
 
-from make_notebooks import LESSONS, ROOT
+from tools.notebooks import LESSONS, ROOT
 
 CLAIMS = ROOT / "tests" / "claims"
 lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)

@@ -1,7 +1,6 @@
 """The embedded cells are the published ones, and what helpers.data makes of them is right."""
 
 import gzip
-import importlib.util
 import os
 import subprocess
 from pathlib import Path
@@ -14,22 +13,15 @@ import scipy.sparse as sp
 
 from helpers import data
 from helpers.data import load_pbmc, plant_run, prepare
+from tools.pages import ROOT, parts
+from tools.record import kang_pbmc
 
-ROOT = Path(__file__).parents[1]
 CARD = (ROOT / "data" / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
 def pbmc() -> ad.AnnData:
     return load_pbmc()
-
-
-@pytest.fixture(scope="module")
-def build_kang():
-    spec = importlib.util.spec_from_file_location("build_kang", ROOT / "data" / "build_kang.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +59,8 @@ def test_cells_are_what_the_card_says(pbmc):
     assert (np.asarray(pbmc.X.sum(axis=0)) == 0).mean() > 0.5
 
 
-def test_card_states_how_sure_the_labels_are(pbmc, build_kang):
-    between = CARD.split("made by data/build_kang.py -->\n")[1].split("\n<!-- end")[0]
-    assert build_kang.label_table(pbmc) == between
+def test_card_states_how_sure_the_labels_are(pbmc):
+    assert kang_pbmc.label_table(pbmc) == parts(CARD)["labels"]
 
 
 def test_labels_agree_with_markers_that_the_cells_express(pbmc):
@@ -146,9 +137,9 @@ def test_monocytes_are_not_called_dendritic(cells, condition):
     assert (dendritic["CCL2"] >= 20).mean() < 0.15
 
 
-def test_genes_that_no_call_has_read_agree_with_the_myeloid_types(cells, build_kang):
+def test_genes_that_no_call_has_read_agree_with_the_myeloid_types(cells):
     unread = ["AIF1", "SERPINA1", "S100A12", "CCL2", "HLA-DRA"]
-    assert not set(unread) & {gene for genes in build_kang.MARKERS.values() for gene in genes}
+    assert not set(unread) & {gene for genes in kang_pbmc.MARKERS.values() for gene in genes}
     mean = cells.groupby(["condition", "cell_type"], observed=True)[unread].mean()
     for condition in ("control", "stimulated"):
         cd14, fcgr3a, dc = (
@@ -160,12 +151,12 @@ def test_genes_that_no_call_has_read_agree_with_the_myeloid_types(cells, build_k
 
 
 @pytest.mark.parametrize("condition", ["control", "stimulated"])
-def test_the_rule_holds_on_cells_that_it_was_not_made_on(pbmc, build_kang, wheel, condition):
+def test_the_rule_holds_on_cells_that_it_was_not_made_on(pbmc, wheel, condition):
     full = load_pbmc(full=True)
     lane = full[full.obs["condition"] == condition]
     genes = ["FCGR3A", "VMO1", "S100A8", "S100A9", "CD14", "HLA-DQA1"]
     of = pd.DataFrame(lane[:, genes].X.toarray(), lane.obs_names, genes)
-    of["cell_type"] = build_kang.call_cell_types(lane)["cell_type"]
+    of["cell_type"] = kang_pbmc.call_cell_types(lane)["cell_type"]
     of = of[~of.index.isin(pbmc.obs_names)]
     assert len(of) > 5000
     monocytes = of[of["cell_type"].isin(["CD14 Mono", "FCGR3A Mono"])]
@@ -185,8 +176,8 @@ def test_ambient_haemoglobin_does_not_take_t_cells(pbmc):
     assert with_hbb > 0.05  # they kept their name in spite of it
 
 
-def test_the_script_makes_the_same_file(pbmc, build_kang, wheel):
-    made = build_kang.build()
+def test_the_script_makes_the_same_file(pbmc, wheel):
+    made = kang_pbmc.build()
     assert (made.X != pbmc.X).nnz == 0
     assert made.var_names.tolist() == pbmc.var_names.tolist()
     assert made.obs_names.tolist() == pbmc.obs_names.tolist()

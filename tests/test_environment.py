@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from make_environment import (
+from tools.environment import (
     ROOT,
     canonicalize_name,
     direct_requirements,

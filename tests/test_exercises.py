@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import nbformat
-
-from make_notebooks import EXERCISES, LESSONS, as_text, exercise_copy, tags
 from test_notebooks import code, lessons, read
+
+from tools.notebooks import EXERCISES, LESSONS, as_text, exercise_copy, tags
 
 
 @lessons

@@ -1,4 +1,4 @@
-"""data/landing.json, which lesson 03 shows, is what data/record_landing.py writes today."""
+"""data/landing.json, which lesson 03 shows, is what tools/record/landing.py writes today."""
 
 import json
 import runpy
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from helpers import data
-from make_notebooks import ROOT
+from tools.notebooks import ROOT
 
-RECORD = runpy.run_path(str(ROOT / "data" / "record_landing.py"))
-STALE = "run `python data/record_landing.py`, and read lesson 03 again"
+RECORD = runpy.run_path(str(ROOT / "tools" / "record" / "landing.py"))
+STALE = "run `python -m tools.record.landing`, and read lesson 03 again"
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,10 @@ import nbformat
 import pytest
 import yaml
 
-import make_matrix
-from make_environment import ROOT, locked_versions
-from make_matrix import HARMONYPY, PAGE, PAIRS, RECORD, SCANPY, page, read
+from tools import matrix
+from tools.environment import ROOT, locked_versions
+from tools.matrix import HARMONYPY, PAGE, PAIRS, RECORD, SCANPY, page, read
+from tools.pages import without_parts
 
 WORKFLOW = ROOT / ".github" / "workflows" / "matrix.yml"
 
@@ -51,13 +52,13 @@ def test_a_changed_or_missing_row_makes_the_page_stale(monkeypatch, tmp_path) ->
     for number, record in enumerate([[changed, *rows[1:]], rows[1:]]):
         path = tmp_path / f"{number}.json"
         path.write_text(json.dumps(record), encoding="utf-8")
-        monkeypatch.setattr(make_matrix, "RECORD", path)
+        monkeypatch.setattr(matrix, "RECORD", path)
         assert page() != PAGE.read_text(encoding="utf-8")
     assert f"Not recorded yet: {PAIRS[0]}." in page()
 
 
 def test_advice_names_every_version() -> None:
-    advice = PAGE.read_text(encoding="utf-8").split(make_matrix.BEGIN)[0].split("\n## ")[1]
+    advice = without_parts(PAGE.read_text(encoding="utf-8")).split("\n## ")[1]
     for name, versions in (("harmonypy", HARMONYPY), ("scanpy", SCANPY)):
         for version in versions:
             short = version if version.startswith("0.0") else ".".join(version.split(".")[:2])
@@ -74,16 +75,16 @@ def test_older_versions_mix_more_as_the_page_says() -> None:
 def test_only_direct_dependencies_are_as_recorded() -> None:
     """What tools bring along may want a newer Python than the one that is there."""
     recorded = {"numpy": "2.3.5", "scanpy": "1.0", "soupsieve": "4.1.2", "nbconvert": "7.17.2"}
-    wanted = make_matrix.requirements("2.1.0", "1.11.5", recorded)
+    wanted = matrix.requirements("2.1.0", "1.11.5", recorded)
     assert {"harmonypy==2.1.0", "scanpy==1.11.5", "numpy==2.3.5", "nbconvert"} <= set(wanted)
     assert not any("soupsieve" in line or "scanpy==1.0" in line for line in wanted)
     assert len({line.split("==")[0].split(">")[0] for line in wanted}) == len(wanted)
 
 
 def test_the_quick_start_prints_the_score_that_is_recorded() -> None:
-    nb = nbformat.read(ROOT / make_matrix.LESSON, as_version=4)
+    nb = nbformat.read(ROOT / matrix.LESSON, as_version=4)
     text = "".join(out.get("text", "") for cell in nb.cells for out in cell.get("outputs", []))
-    printed = float(make_matrix.SCORE.search(text)[1])
+    printed = float(matrix.SCORE.search(text)[1])
     rows = read()
     locked = locked_versions("3.12")
     row = rows[f"{locked['harmonypy']}+{locked['scanpy']}"]
@@ -100,14 +101,14 @@ def test_contract_counts_what_failed(monkeypatch, tmp_path) -> None:
         "def test_skipped(): pass\n"
         "def test_bad(): raise ValueError('the true cause\\nand more')\n"
     )
-    monkeypatch.setattr(make_matrix, "CONTRACT", [str(tests)])
-    row, messages = make_matrix.contract(Path(sys.executable), tmp_path)
+    monkeypatch.setattr(matrix, "CONTRACT", [str(tests)])
+    row, messages = matrix.contract(Path(sys.executable), tmp_path)
     assert row["contract"] == {"passed": 1, "skipped": 1, "failed": 1}
     assert row["skipped"] == {"not here": 1}
     assert messages == ["test_bad: ValueError: the true cause"]
     for broken in ("import nothing_of_this_name\n", "\n"):  # no test ran: never a pass
         tests.write_text(broken)
-        _, messages = make_matrix.contract(Path(sys.executable), tmp_path)
+        _, messages = matrix.contract(Path(sys.executable), tmp_path)
         assert messages
 
 
@@ -117,19 +118,19 @@ def test_a_lesson_that_stops_fails_with_its_message(monkeypatch, tmp_path) -> No
         cells = [nbformat.v4.new_code_cell(text) for text in ("1", code, "3")]
         lesson = tmp_path / "lesson.ipynb"
         nbformat.write(nbformat.v4.new_notebook(cells=cells), lesson)
-        monkeypatch.setattr(make_matrix, "LESSON", str(lesson))
-        row, messages = make_matrix.quick_start(Path(sys.executable), tmp_path)
+        monkeypatch.setattr(matrix, "LESSON", str(lesson))
+        row, messages = matrix.quick_start(Path(sys.executable), tmp_path)
         assert row == {"quick_start": "fail"}
         assert messages == [f"Quick start: {message}"]
 
 
 @pytest.fixture
 def table(monkeypatch, tmp_path):
-    """A copy of the record and the page, and a way to run `make_matrix` with made-up results."""
+    """A copy of the record and the page, and a way to run `tools.matrix` with made-up results."""
     for name in ("RECORD", "PAGE"):
-        copy = tmp_path / getattr(make_matrix, name).name
-        shutil.copy(getattr(make_matrix, name), copy)
-        monkeypatch.setattr(make_matrix, name, copy)
+        copy = tmp_path / getattr(matrix, name).name
+        shutil.copy(getattr(matrix, name), copy)
+        monkeypatch.setattr(matrix, name, copy)
 
     def run(results: dict[str, str], *arguments: str) -> None:
         def fake(pair: str, recorded: dict | None) -> dict:
@@ -141,9 +142,9 @@ def table(monkeypatch, tmp_path):
             row = {"harmonypy": harmonypy, "scanpy": scanpy, "date": "2030-01-01"}
             return row | {"result": results[pair], "messages": ["because"]}
 
-        monkeypatch.setattr(make_matrix, "try_pair", fake)
-        monkeypatch.setattr(sys, "argv", ["make_matrix.py", *arguments])
-        make_matrix.main()
+        monkeypatch.setattr(matrix, "try_pair", fake)
+        monkeypatch.setattr(sys, "argv", ["tools.matrix.py", *arguments])
+        matrix.main()
 
     return run
 
@@ -153,10 +154,10 @@ def test_a_pair_that_no_longer_passes_is_an_error_and_is_written(table) -> None:
     with pytest.raises(SystemExit, match="fail"):
         table({pair: "fail"}, pair)
     assert read()[pair]["messages"] == ["because"]
-    assert make_matrix.PAGE.read_text(encoding="utf-8") == page()
+    assert matrix.PAGE.read_text(encoding="utf-8") == page()
     assert "  - ``because``" in page()
     table({pair: "fail"}, pair)  # known by now
-    make_matrix.write({})
+    matrix.write({})
     with pytest.raises(SystemExit, match="recorded: nothing"):
         table({pair: "fail"}, pair)
 
@@ -167,7 +168,7 @@ def test_a_pair_that_was_not_run_is_an_error_and_keeps_its_row(table) -> None:
         table({PAIRS[-1]: "not run"}, PAIRS[-1])
     assert read() == before
     rows = {pair: row for pair, row in before.items() if pair != PAIRS[-1]}
-    make_matrix.write(rows)
+    matrix.write(rows)
     for _ in range(2):  # also when it is recorded as not run
         with pytest.raises(SystemExit, match="not run"):
             table({PAIRS[-1]: "not run"}, PAIRS[-1])
@@ -176,24 +177,24 @@ def test_a_pair_that_was_not_run_is_an_error_and_keeps_its_row(table) -> None:
 
 
 def test_the_ends_are_compared_and_nothing_is_written(table, monkeypatch) -> None:
-    monkeypatch.setattr(make_matrix, "python_for", lambda scanpy: sys.executable)
-    before = make_matrix.RECORD.read_bytes(), make_matrix.PAGE.read_bytes()
+    monkeypatch.setattr(matrix, "python_for", lambda scanpy: sys.executable)
+    before = matrix.RECORD.read_bytes(), matrix.PAGE.read_bytes()
     table({PAIRS[0]: "pass", PAIRS[-1]: "pass"}, "--ends")
     with pytest.raises(SystemExit, match=r"fail \(recorded: pass\)"):
         table({PAIRS[0]: "pass", PAIRS[-1]: "fail"}, "--ends")
     with pytest.raises(SystemExit, match="1 tests passed"):
         table({PAIRS[0]: "pass", PAIRS[-1]: "fewer"}, "--ends")
-    assert before == (make_matrix.RECORD.read_bytes(), make_matrix.PAGE.read_bytes())
+    assert before == (matrix.RECORD.read_bytes(), matrix.PAGE.read_bytes())
 
 
 def test_python_3_11_alone_runs_an_older_scanpy_and_says_so(monkeypatch, tmp_path, capsys) -> None:
     old = SimpleNamespace(version_info=(3, 11, 7), executable="python3.11")
-    monkeypatch.setattr(make_matrix, "sys", old)
+    monkeypatch.setattr(matrix, "sys", old)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("UV_PYTHON_INSTALL_DIR", str(tmp_path))
-    assert make_matrix.ends() == ["0.0.10+1.11.5", f"{HARMONYPY[-1]}+1.11.5"]
+    assert matrix.ends() == ["0.0.10+1.11.5", f"{HARMONYPY[-1]}+1.11.5"]
     assert capsys.readouterr().out.count("needs Python 3.12") == 2
-    row = make_matrix.try_pair(PAIRS[-1], None)
+    row = matrix.try_pair(PAIRS[-1], None)
     assert row["result"] == "not run"
     assert "needs Python 3.12" in row["messages"][0]
 

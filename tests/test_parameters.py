@@ -6,7 +6,7 @@ import harmonypy
 import nbformat
 import pandas as pd
 
-from make_parameters import GROUPS, LESSON, PAGE, PRINTED, SCANPY, measured, page, said
+from tools.parameters import GROUPS, LESSON, PAGE, PRINTED, SCANPY, measured, page, said
 
 
 def test_tables_are_fresh() -> None:
@@ -37,5 +37,5 @@ def test_a_changed_number_or_sentence_makes_the_page_stale(monkeypatch, tmp_path
         assert old in text
         changed = tmp_path / "lesson.ipynb"
         changed.write_text(text.replace(old, new), encoding="utf-8")
-        monkeypatch.setattr("make_parameters.LESSON", changed)
+        monkeypatch.setattr("tools.parameters.LESSON", changed)
         assert PAGE.read_text(encoding="utf-8") != page()

@@ -10,15 +10,15 @@ import anndata as ad
 import numpy as np
 import pytest
 
-import make_parity
 from helpers.data import load_pbmc, prepare
-from make_notebooks import ROOT
-from make_parity import BLOCK, BOTH, COUNTED, FIRST, FIXED, PAGE, RECORD, SECOND, TABLES, page
+from tools import parity
+from tools.pages import ROOT, parts, without_parts
+from tools.parity import BOTH, COUNTED, FIRST, FIXED, PAGE, RECORD, SECOND, TABLES, page
 
 pytestmark = pytest.mark.xdist_group("parity")  # one set of cells for all
-SCRIPT = runpy.run_path(str(ROOT / "data" / "record_parity.py"))
+SCRIPT = runpy.run_path(str(ROOT / "tools" / "record" / "parity.py"))
 PATIENT = SCRIPT["SETTINGS"]["patient"]
-STALE = "run `python data/record_parity.py`, and read book/parity.md again"
+STALE = "run `python -m tools.record.parity`, and read book/parity.md again"
 
 
 @pytest.fixture(scope="module")
@@ -265,8 +265,8 @@ def test_page_is_fresh():
 
 def test_page_has_every_table_once_and_no_number_by_hand():
     text = PAGE.read_text(encoding="utf-8")
-    assert sorted(BLOCK.findall(text)) == sorted(TABLES)
-    prose = BLOCK.sub("", text).replace("harmonypy 0.0.10", "")
+    assert sorted(parts(text)) == sorted(TABLES)
+    prose = without_parts(text).replace("harmonypy 0.0.10", "")
     assert re.findall(r"\d+\.\d+|\d+ %", prose) == []
 
 
@@ -275,5 +275,5 @@ def test_a_changed_number_makes_the_page_stale(monkeypatch, tmp_path):
     record["results"]["patient"]["R harmony"]["harmonypy"]["mean r"] -= 0.1
     changed = tmp_path / "parity.json"
     changed.write_text(json.dumps(record), encoding="utf-8")
-    monkeypatch.setattr(make_parity, "RECORD", changed)
+    monkeypatch.setattr(parity, "RECORD", changed)
     assert PAGE.read_text(encoding="utf-8") != page()

@@ -25,7 +25,7 @@ import pandas as pd
 import pytest
 from docutils import nodes
 
-from make_notebooks import LESSONS, ROOT
+from tools.notebooks import LESSONS, ROOT
 
 PARITY = ROOT / "data" / "parity.json"
 FIXTURE = ROOT / "data" / "r_harmony.h5ad"

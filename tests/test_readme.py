@@ -4,9 +4,9 @@ import re
 import tomllib
 
 import yaml
-
-from make_environment import ROOT
 from test_environment import tracked
+
+from tools.environment import ROOT
 
 
 def test_map_names_every_top_level_entry() -> None:

@@ -1,4 +1,4 @@
-"""data/theta_lambda.json is what data/record_theta_lambda.py writes today."""
+"""data/theta_lambda.json is what tools/record/theta_lambda.py writes today."""
 
 import json
 import runpy
@@ -6,10 +6,10 @@ import runpy
 import numpy as np
 import pytest
 
-from make_notebooks import ROOT
+from tools.notebooks import ROOT
 
 pytestmark = pytest.mark.xdist_group("theta_lambda")  # one start for both
-RECORD = runpy.run_path(str(ROOT / "data" / "record_theta_lambda.py"))
+RECORD = runpy.run_path(str(ROOT / "tools" / "record" / "theta_lambda.py"))
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def test_recorded_run_is_repeated(start, number):
     old = recorded["runs"][number]
     cells, drawn = start
     new = RECORD["measure"](cells, drawn, old["theta"], old["log10 of lamb"])
-    stale = "run `python data/record_theta_lambda.py`, and read the text beside it again"
+    stale = "run `python -m tools.record.theta_lambda`, and read the text beside it again"
     assert recorded["cells"]["cell_type"] == cells.obs["cell_type"].iloc[drawn].tolist(), stale
     assert len(recorded["runs"]) == len(RECORD["THETA"]) * len(RECORD["LOG10_LAMB"]), stale
     assert old["setting"] == new["setting"], stale

@@ -5,7 +5,7 @@ import re
 import nbformat
 import pytest
 
-from make_troubleshooting import LESSON, PAGE, catalogue, failures
+from tools.troubleshooting import LESSON, PAGE, catalogue, failures
 
 # the messages of the failures that learners report, as they would type them
 SEARCHES = [

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 
 import anndata as ad
 import numpy as np
@@ -34,8 +33,8 @@ import scanpy as sc
 
 from helpers import data, kept, metrics, real
 from helpers.integrate import FINISHED, harmonize
+from tools.pages import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 RECORD = ROOT / "data" / "claims_carry.json"
 PAGE = ROOT / "book" / "carry.md"
 SEEDS = [0, 1, 2, 3, 4]
@@ -70,7 +69,7 @@ def _embedded(seed: int, *, scale: bool = True, full: bool = False) -> ad.AnnDat
 
 @cache
 def _full_types_of(names: tuple[str, ...]) -> pd.Series:
-    from data.build_kang import call_cell_types
+    from tools.record.kang_pbmc import call_cell_types
 
     raw = data.load_pbmc(full=True)
     lanes = [raw[raw.obs["condition"] == name] for name in names]

@@ -33,8 +33,8 @@ async function draw(place) {
   const say = (_, chosen) => {
     rows.forEach((row, number) => row.toggleAttribute("data-now", number === chosen));
     const texts = [...rows[chosen].children].map((cell) => cell.textContent);
-    const numbers = texts.slice(1).map((text, i) => `${headers[i + 1]} ${text}`);
-    place.querySelector("output").textContent = `${texts[0]}: ${numbers.join(", ")}.`;
+    const numbers = texts.slice(1).map((text, i) => `${headers[i + 1]}: ${text}`);
+    place.querySelector("output").textContent = `${texts[0]}. ${numbers.join("; ")}.`;
   };
   view.addSignalListener("row", say);
   await view.runAsync();

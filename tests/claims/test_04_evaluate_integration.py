@@ -18,7 +18,7 @@ import scanpy as sc
 from helpers import metrics
 from helpers.data import load_pbmc, plant_run, prepare
 from helpers.integrate import FINISHED, harmonize
-from make_notebooks import LESSONS, tags
+from tools.notebooks import LESSONS, tags
 
 SEEDS = range(5)
 PLANTED = [*((True, seed) for seed in SEEDS), (False, 0), (False, 1)]

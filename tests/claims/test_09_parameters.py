@@ -352,13 +352,13 @@ def test_number_of_neighbours(scaling):
 @both
 def test_record_is_of_these_cells(scaling):
     """They cannot be installed side by side, so the scores of the first were *recorded*, with
-    three seeds on these same cells, by `data/record_harmony1.py`.
+    three seeds on these same cells, by `tools/record/harmony1_recorded.py`.
     """
     named = {"20 rounds": {}, "20 rounds, lamb=1": {"lamb": 1}, "20 rounds, lamb=10": {"lamb": 10}}
     version = f"harmonypy {harmonypy.__version__}"
     for label, settings in named.items():
         row, found = recorded().loc[(version, label, scaling, 0)], measure(scaling, **settings)
-        assert abs(row["mixing"] - found.mixing) < 0.01, "run data/record_harmony1.py"
+        assert abs(row["mixing"] - found.mixing) < 0.01, "run tools/record/harmony1_recorded.py"
         assert abs(row["NK kept"] - found.nk) < 0.01
 
 

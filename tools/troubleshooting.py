@@ -12,7 +12,7 @@ import nbformat
 from docutils.nodes import make_id
 from nbformat import NotebookNode
 
-from make_notebooks import ROOT
+from tools.pages import ROOT
 
 LESSON = ROOT / "notebooks" / "11_troubleshooting_lab.ipynb"
 PAGE = ROOT / "book" / "troubleshooting.md"

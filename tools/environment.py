@@ -5,12 +5,12 @@ and `make` hold the same packages.
 """
 
 import tomllib
-from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parent.parent
+from tools.pages import ROOT
+
 PYTHON = "3.12"
 
 HEAD = f"""\

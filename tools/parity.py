@@ -5,18 +5,15 @@ hand and holds no measured number.
 """
 
 import json
-import re
 from collections.abc import Callable
 from math import floor
 from statistics import median
 from typing import Any
 
-from make_notebooks import ROOT
+from tools.pages import ROOT, fill
 
 RECORD = ROOT / "data" / "parity.json"
 PAGE = ROOT / "book" / "parity.md"
-END = "<!-- end of table -->"
-BLOCK = re.compile(rf"<!-- table (\w+): made by tests/make_parity.py -->\n.*?{END}", re.S)
 
 SECOND = ("harmonypy", "R harmony", "lesson 08", "scanpy, harmony2")
 FIRST = ("harmonypy 0.0.10", "scanpy, harmony1")
@@ -54,7 +51,7 @@ def by_seed(rounds: list[int]) -> str:
 def called(name: str, settings: dict[str, Any]) -> str:
     """Return settings as arguments; R's have a function of their own for names with a dot."""
     if name == "R harmony":
-        names = {"epsilon": "epsilon.harmony"}  # its column in the files of record_parity.py
+        names = {"epsilon": "epsilon.harmony"}  # its column in the files of tools/record/parity.py
         settings = {names.get(key, key): value for key, value in settings.items()}
     given = [
         f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
@@ -182,12 +179,8 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
 def page() -> str:
     """Return the text of the page with its tables made anew."""
     record = json.loads(RECORD.read_text(encoding="utf-8"))
-
-    def made(block: re.Match[str]) -> str:
-        head = block.group(0).partition("\n")[0]
-        return f"{head}\n\n{TABLES[block.group(1)](record)}\n\n{END}"
-
-    return BLOCK.sub(made, PAGE.read_text(encoding="utf-8"))
+    made = {name: make(record) for name, make in TABLES.items()}
+    return fill(PAGE.read_text(encoding="utf-8"), made)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ not compared, because other versions rightly give others.  What came out, and al
 installed, goes into `data/version_matrix.json`, from which the tables of `book/versions.md` are
 made.
 
-    python tests/make_matrix.py                 all pairs
-    python tests/make_matrix.py 0.0.10+1.11.5   some: harmonypy+scanpy
-    python tests/make_matrix.py --ends          the oldest and the newest, with direct dependencies
-                                                as recorded; compares and writes nothing
+    python -m tools.matrix                 all pairs
+    python -m tools.matrix 0.0.10+1.11.5   some: harmonypy+scanpy
+    python -m tools.matrix --ends          the oldest and the newest, with direct dependencies
+                                           as recorded; compares and writes nothing
 
 It fails when a pair fails that is not recorded as failing, when a pair was not run, and when an
 end passes fewer tests than are recorded.
@@ -40,7 +40,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 from uv import find_uv_bin
 
-from make_environment import ROOT
+from tools.pages import ROOT, fill
 
 HARMONYPY = ["0.0.10", "0.2.0", "2.0.2", "2.1.0"]
 SCANPY = ["1.11.5", "1.12.4", "1.13.0a2"]
@@ -49,8 +49,6 @@ PAIRS = [f"{harmonypy}+{scanpy}" for harmonypy, scanpy in product(HARMONYPY, SCA
 RECORD = ROOT / "data" / "version_matrix.json"
 PAGE = ROOT / "book" / "versions.md"
 PLACE = ROOT / "_build" / "matrix"
-BEGIN = "<!-- tables: made by tests/make_matrix.py -->"
-END = "<!-- end of tables -->"
 
 CONTRACT = ["tests/test_integrate.py", "tests/test_other_versions.py"]
 LESSON = "notebooks/00_quickstart.ipynb"
@@ -297,10 +295,7 @@ def tables(rows: dict[str, dict]) -> str:
 
 def page() -> str:
     """Return the text of the page with its tables made anew."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    return f"{before}{BEGIN}\n\n{tables(read())}\n\n{END}{after}"
+    return fill(PAGE.read_text(encoding="utf-8"), {"tables": tables(read())})
 
 
 def ends() -> list[str]:

@@ -1,7 +1,7 @@
 """Write notebook files: what a lesson stores, and the workshop copies.
 
-    python tests/make_notebooks.py accept      # _build/ran/ -> notebooks/
-    python tests/make_notebooks.py exercises   # notebooks/ -> notebooks/exercises/
+    python -m tools.notebooks accept      # _build/ran/ -> notebooks/
+    python -m tools.notebooks exercises   # notebooks/ -> notebooks/exercises/
 
 A stored lesson holds the text that its cells print and no pictures, in one fixed form, so that
 a diff shows what an author changed and nothing else.
@@ -10,12 +10,12 @@ a diff shows what an author changed and nothing else.
 import copy
 import re
 import sys
-from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 
-ROOT = Path(__file__).resolve().parent.parent
+from tools.pages import ROOT
+
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 RAN = ROOT / "_build" / "ran"
 EXERCISES = ROOT / "notebooks" / "exercises"

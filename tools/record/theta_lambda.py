@@ -1,4 +1,4 @@
-"""Write theta_lambda.json for a chart with sliders: ``python data/record_theta_lambda.py``.
+"""Write theta_lambda.json for a chart with sliders: ``python -m tools.record.theta_lambda``.
 
 Harmony for every theta and lambda below, on all cells with the planted run and scaled genes, with
 one seed and 20 rounds, the stop rule off: 20 runs, about a minute. Kept are the course's three

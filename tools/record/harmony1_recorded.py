@@ -6,8 +6,8 @@ the corrected PCs back, and scores them here. harmonypy as the course has it run
 cells with the same seeds, and a test runs that again: if it still gives the recorded scores, the
 cells and scores are the same.
 
-Run ``python data/record_harmony1.py`` with the course's Python, once; it needs a package index and
-takes some minutes. The head of the file says with what and when it was made.
+Run ``python -m tools.record.harmony1_recorded`` with the course's Python, once; it needs a
+package index and takes some minutes. The head of the file says with what and when it was made.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ import pandas as pd
 from helpers import metrics
 from helpers.data import load_pbmc, plant_run, prepare
 from helpers.integrate import FINISHED
+from tools.pages import ROOT
 
-TARGET = Path(__file__).with_name("harmony1_recorded.csv")
+TARGET = ROOT / "data" / "harmony1_recorded.csv"
 SEEDS = [0, 1, 2]
 SCALINGS = {"scaled": True, "unscaled": False}
 ROUNDS = FINISHED | {"max_iter_harmony": 20}
@@ -140,7 +141,7 @@ def main() -> None:
             rows[-1] |= {key: round(value, 4) for key, value in found.items()}
     pinned = "; ".join(f"{name}: {', '.join(pins)}" for name, pins in ENVIRONMENTS.items())
     here = ", ".join(f"{name} {version(name)}" for name in ["harmonypy", "scanpy", "numpy"])
-    head = f"# Written by data/record_harmony1.py on {datetime.now(UTC):%Y-%m-%d}"
+    head = f"# Written by tools/record/harmony1_recorded.py on {datetime.now(UTC):%Y-%m-%d}"
     head += f" with Python {platform.python_version()}, {here}.\n"
     head += f"# Throw-away environment, same Python: {pinned}.\n"
     head += f"# 20 rounds: {ROUNDS}\n"

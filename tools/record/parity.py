@@ -6,7 +6,7 @@ throw-away environments, scanpy's own Harmony (a pre-release) and harmonypy 0.0.
 holds how far any two of them are apart, and each from itself; r_harmony.h5ad holds what R made of
 a quarter of the cells, so that a test can compare today's harmonypy with R where there is no R.
 
-Run ``python data/record_parity.py`` with the course's Python, 3.12 or later, on Linux or macOS; it
+Run ``python -m tools.record.parity`` with the course's Python, 3.12 or later, on Linux or macOS; it
 needs a package index, R with harmony and Seurat, a quiet machine, and some ten minutes.
 ``--fixture`` makes only r_harmony.h5ad.
 """
@@ -45,10 +45,11 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 from helpers import metrics
 from helpers.data import load_pbmc, prepare
 from helpers.integrate import harmonize
+from tools.pages import ROOT
 
 HERE = Path(__file__).resolve().parent
-TARGET, FIXTURE = HERE / "parity.json", HERE / "r_harmony.h5ad"
-LESSON_08 = HERE.parent / "tests" / "claims" / "test_08_how_harmony_works.py"
+TARGET, FIXTURE = ROOT / "data" / "parity.json", ROOT / "data" / "r_harmony.h5ad"
+LESSON_08 = ROOT / "tests" / "claims" / "test_08_how_harmony_works.py"
 SEEDS = [0, 1, 2, 3, 4]
 N_NEIGHBORS, N_THINNED = 30, 1500
 STEP = np.float32(2**-11)  # what R's numbers in the fixture are rounded to
@@ -270,7 +271,7 @@ def run_there(
 
 
 def run_r(adata: ad.AnnData, runs: list[tuple[int, dict]]) -> tuple[list[Run], dict[str, Any]]:
-    """Correct with R's harmony (record_parity.R), and bring back what R says of itself."""
+    """Correct with R's harmony (parity.R), and bring back what R says of itself."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         # 17 digits bring a number back to the last bit
@@ -279,7 +280,7 @@ def run_r(adata: ad.AnnData, runs: list[tuple[int, dict]]) -> tuple[list[Run], d
         adata.obs.to_csv(folder / "cells.csv", index=False)
         rows = [{"seed": seed, "max_iter": 10, "epsilon": 0.01} | how for seed, how in runs]
         pd.DataFrame(rows).to_csv(folder / "runs.csv", index=False)
-        command = ["Rscript", str(HERE / "record_parity.R")]
+        command = ["Rscript", str(HERE / "parity.R")]
         quiet = {"cwd": folder, "env": os.environ | ONE_THREAD, "stdout": subprocess.DEVNULL}
         subprocess.run(command, check=True, **quiet)
         done = pd.read_csv(folder / "done.csv")
@@ -307,12 +308,12 @@ def check_needs() -> None:
     """Stop in one sentence where Python is too old, or there is no R with harmony and Seurat."""
     if sys.version_info < (3, 12):
         sys.exit(
-            "record_parity: this needs Python 3.12 or later, as the pre-release of scanpy does."
+            "record.parity: this needs Python 3.12 or later, as the pre-release of scanpy does."
         )
     question = 'for (name in c("harmony", "Seurat")) packageVersion(name)'
     command = [shutil.which("Rscript"), "-e", question]
     if command[0] is None or subprocess.run(command, stderr=subprocess.DEVNULL).returncode:
-        sys.exit("record_parity: this needs Rscript, and R's packages harmony and Seurat.")
+        sys.exit("record.parity: this needs Rscript, and R's packages harmony and Seurat.")
 
 
 # --- the two files ----------------------------------------------------------------------------
