@@ -17,6 +17,8 @@ import yaml  # comes with jupyter-book
 
 ROOT = Path(__file__).resolve().parent.parent
 VEGALITE = "application/vnd.vegalite.v5+json"
+PREDICT = "**Predict"
+FOLD = "::::{{dropdown}} {title}\n:class-container: {kind}\n\n{text}\n::::"
 
 
 def pages(toc: dict) -> list[str]:
@@ -79,6 +81,40 @@ def with_explorables(notebook: bytes) -> bytes:
     return json.dumps(nb).encode() if charts else notebook
 
 
+def with_folds(notebook: bytes) -> bytes:
+    """Return a notebook whose answers in words are folded, as its solution cells are.
+
+    These are the Markdown cells of a solution; and, where a *Predict.* is followed by code and
+    then by text, the first paragraph of that text, with what it announces by a colon.
+    """
+    nb = json.loads(notebook)
+    asked = ran = False  # a prediction was asked for; a code cell came after it
+    for cell in nb["cells"]:
+        tags = cell["metadata"].get("tags", [])
+        if cell["cell_type"] == "code":
+            ran = asked
+        elif cell["cell_type"] == "markdown" and not tags:
+            text = "".join(cell["source"])
+            if ran and not text.startswith("#"):
+                cell["source"] = with_first_paragraph_folded(text)
+            asked, ran = PREDICT in text, False
+        elif "solution" in tags:
+            text = "".join(cell["source"])
+            cell["source"] = FOLD.format(title="The solution in words", kind="solution", text=text)
+            asked = ran = False
+    return json.dumps(nb).encode()
+
+
+def with_first_paragraph_folded(text: str) -> str:
+    """Return Markdown with its first paragraph in a fold, and the next if it ends in a colon."""
+    answer, _, rest = text.partition("\n\n")
+    while answer.endswith(":") and rest:
+        more, _, rest = rest.partition("\n\n")
+        answer += "\n\n" + more
+    fold = FOLD.format(title="Compare with your prediction", kind="answer", text=answer)
+    return f"{fold}\n\n{rest}".rstrip()
+
+
 def explorable(spec: dict, alt: str) -> str:
     """Return the HTML of one chart with sliders."""
     spec = dict(spec)
@@ -107,7 +143,7 @@ def stage(files: dict[str, Path], site: Path, html: Path) -> None:
         target = site / name
         content = source.read_bytes()
         if source.suffix == ".ipynb":
-            content = with_explorables(content)
+            content = with_folds(with_explorables(content))
         if not target.is_file() or target.read_bytes() != content:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)

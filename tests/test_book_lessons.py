@@ -6,10 +6,12 @@ test` moves the limit of time.
 
 import json
 import os
+import re
 from pathlib import Path
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 from test_notebooks import check_alt, code, lessons, read
 
 from tools.notebooks import LESSONS, RAN, ROOT, tags
@@ -63,6 +65,39 @@ def test_time_and_memory(path: Path) -> None:
     cost = json.loads((RAN / f"{path.stem}.json").read_text())
     assert min(cost["seconds"], cost["cpu_seconds"]) <= SECONDS, f"{path.stem}: {cost}"
     assert cost["peak_mb"] <= MEGABYTES, f"{path.stem}: {cost}"
+
+
+@lessons
+def test_no_answer_lies_open(path: Path) -> None:
+    """Folded in the book: solutions, the code of checks, and words that answer a prediction."""
+    html = ROOT / "_build" / "html" / "notebooks" / f"{path.stem}.html"
+    page = BeautifulSoup(html.read_text(encoding="utf-8"), "html.parser")
+    assert not page.select("details[open]:is(.hide, .sd-dropdown)")
+
+    cells = read(path).cells
+    solutions = [cell for cell in cells if "solution" in tags(cell)]
+    in_words = sum(cell.cell_type == "markdown" for cell in solutions)
+    assert len(page.select(".tag_solution > details.hide")) == len(solutions) - in_words
+    assert len(page.select("details.solution")) == in_words
+
+    checks = page.select(".tag_check")
+    assert len(checks) == sum("check" in tags(cell) for cell in cells)
+    for check in checks:
+        assert check.select("details .cell_input"), "the code of a check lies open"
+        assert check.select("details .cell_output") == [], "what a check says is folded"
+
+    # what follows a question, M, by way of code, C; each cell as a letter
+    letters = ["C" if cell.cell_type == "code" else "M" for cell in cells]
+    for number, cell in enumerate(cells):
+        if letters[number] == "M":
+            if "solution" in tags(cell):
+                letters[number] = "S"
+            elif cell.source.startswith("#"):
+                letters[number] = "H" if "**Predict" not in cell.source else "P"
+            elif "**Predict" in cell.source:
+                letters[number] = "Q"  # text that may answer, and asks the next question
+    answers = len(re.findall(r"(?<=[PQ])C+(?=[MQ])", "".join(letters)))
+    assert len(page.select("details.answer")) == answers
 
 
 def test_no_executed_copy_is_left_over() -> None:

@@ -56,10 +56,9 @@ def stored(nb: NotebookNode) -> NotebookNode:
         cell.metadata = nbformat.from_dict(
             {key: cell.metadata[key] for key in ("tags", "mystnb") if key in cell.metadata}
         )
+        fold(cell)
         if cell.cell_type != "code":
             continue
-        if "solution" in tags(cell):  # folded in JupyterLab, as hide-cell folds it in the book
-            cell.metadata["jupyter"] = {"outputs_hidden": True, "source_hidden": True}
         outputs = []
         for output in cell.outputs:
             if output.output_type == "error":
@@ -75,6 +74,21 @@ def stored(nb: NotebookNode) -> NotebookNode:
         cell.outputs = outputs
     nbformat.validate(nb)
     return nb
+
+
+def fold(cell: NotebookNode) -> None:
+    """Fold a solution, and the code of a check: by tags in the book, by metadata in JupyterLab.
+
+    What a check says stays in sight.
+    """
+    if "solution" in tags(cell):
+        cell.metadata["jupyter"] = {"source_hidden": True}
+        if cell.cell_type == "code":
+            cell.metadata["jupyter"]["outputs_hidden"] = True
+    elif "check" in tags(cell):
+        cell.metadata["jupyter"] = {"source_hidden": True}
+        if "hide-input" not in tags(cell):
+            cell.metadata["tags"] = [*tags(cell), "hide-input"]
 
 
 def exercise_copy(nb: NotebookNode) -> NotebookNode:
