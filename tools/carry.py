@@ -3,7 +3,7 @@
     python -m tools.carry            # measure all, write data/claims_carry.json and the page
     python -m tools.carry page       # only write book/carry.md from what was measured
 
-``make carry`` runs the first, which takes some forty minutes. tests/test_carry.py measures the
+``make carry`` runs the first, which takes half an hour. tests/test_carry.py measures the
 embedded columns again for one seed, and fails when the record or the page is stale.
 
 A claim is a function that takes a `Case` (one data setting, one seed) and gives one number, or
@@ -60,10 +60,9 @@ def _embedded(seed: int, *, scale: bool = True, full: bool = False) -> ad.AnnDat
     raw = data.load_pbmc(full=full)
     if full:
         raw.obs["cell_type"] = _full_types(raw)
-    adata = data.prepare(data.plant_run(raw, seed=seed), scale=scale)
-    adata.obsm["other scaling"] = data.prepare(
-        data.plant_run(raw, seed=seed), scale=not scale
-    ).obsm["X_pca"]
+    planted = data.plant_run(raw, seed=seed)
+    adata = data.prepare(planted, scale=scale)
+    adata.obsm["other scaling"] = data.prepare(planted, scale=not scale).obsm["X_pca"]
     return _case(adata, "run", "cell_type", "condition")
 
 
@@ -185,7 +184,7 @@ class Case:
     """One data setting and one seed; what is expensive is computed once."""
 
     def __init__(self, name: str, seed: int, cells: ad.AnnData | None = None) -> None:
-        self.setting, self.seed = SETTINGS[name], seed
+        self.name, self.setting, self.seed = name, SETTINGS[name], seed
         self.cells = self.setting.cells(seed) if cells is None else cells
         self.X = np.asarray(self.cells.obsm["X_pca"], dtype=float)
         self.batch, self.types = (self.cells.obs[c].to_numpy() for c in ("batch", "type"))
@@ -241,11 +240,7 @@ class Case:
     def part(self, name: str, rows: np.ndarray) -> Case:
         """The same for some of the cells, on the same PCs."""
         if name not in self._parts:
-            part = Case.__new__(Case)
-            cells = self.cells[rows].copy()
-            names = {title: key for key, title in ((k, s.title) for k, s in SETTINGS.items())}
-            part.__init__(names[self.setting.title], self.seed, cells)
-            self._parts[name] = part
+            self._parts[name] = Case(self.name, self.seed, self.cells[rows].copy())
         return self._parts[name]
 
     def withheld(self) -> Case:
@@ -707,12 +702,13 @@ def _task(task: tuple[str, int]) -> dict[str, float | None]:
 
 def record(workers: int = 2) -> None:
     """Measure everything and write it down."""
+    measured_on = inputs()  # before an hour in which somebody may edit this file
     tasks = [(name, seed) for name in SETTINGS for seed in SEEDS]
     with ProcessPoolExecutor(workers) as pool:
         found = dict(zip(tasks, pool.map(_task, tasks), strict=True))
     table = {c.name: {n: [found[n, s][c.name] for s in SEEDS] for n in SETTINGS} for c in CLAIMS}
     versions = {name: version(name) for name in PACKAGES}
-    head = {"recorded": date.today().isoformat(), "versions": versions, "inputs": inputs()}
+    head = {"recorded": date.today().isoformat(), "versions": versions, "inputs": measured_on}
     RECORD.write_text(json.dumps(head | {"values": table}, indent=1) + "\n", encoding="utf-8")
 
 
