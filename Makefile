@@ -5,8 +5,16 @@ PYTHON ?= python3
 # a cell that takes longer has failed; more on a busy machine: make book CELL_SECONDS=600
 CELL_SECONDS ?= 120
 PY     := .venv/bin/python
-# written last, when the environment is whole
+# written last, when the environment is whole; a learner's has what the lessons need and no more
 READY  := .venv/installed
+LAB    := $(if $(wildcard $(READY)),$(READY),.venv/lab)
+# `make PYTHON=python3.13` beside an environment of another Python makes it anew
+VERSION = import sys; print(sys.version_info[:2])
+ifneq ($(origin PYTHON),file)
+  ifneq ($(wildcard $(PY)),)
+    OTHER := $(filter-out $(shell $(PY) -c '$(VERSION)' 2>&1),$(shell $(PYTHON) -c '$(VERSION)' 2>&1))
+  endif
+endif
 
 LESSONS  := $(sort $(wildcard notebooks/[0-9]*.ipynb))
 EXECUTED := $(patsubst notebooks/%,_build/executed/%,$(LESSONS))
@@ -19,7 +27,7 @@ PAGES    := _config.yml _toc.yml $(shell find book data/README.md -type f -not -
 # two lessons at a time; where make can, the lines of the two do not mix
 TWO := -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: help book test lab lessons accept exercises tables catalogue carry matrix ends format lock bench clean run-lessons
+.PHONY: help book test lab check my lessons accept exercises tables catalogue carry matrix ends format lock bench clean run-lessons
 .DELETE_ON_ERROR:
 
 help:  ## list these commands
@@ -35,7 +43,16 @@ test: $(READY)  ## everything that must pass: ruff, unit tests, lessons, book
 	$(PY) -m pytest tests/test_book*.py -n 2 --dist loadgroup
 	@echo "Passed: ruff, unit tests, $(words $(LESSONS)) lessons, the book and its pages."
 
-lab: $(READY)  ## open JupyterLab on the lessons (ARGS=... goes to JupyterLab)
+check: $(LAB)  ## a minute: versions, data, Harmony, a figure, "Ready"
+	$(PY) -m tools.check
+
+my: $(LAB)  ## copy the lessons without solutions to my/, where git leaves your work alone
+	@mkdir -p my
+	@for file in notebooks/exercises/*.ipynb; do \
+	    test -e my/$${file##*/} || cp $$file my/ || exit 1; done
+	@echo "Your copies are in my/; what was there already is as you left it."
+
+lab: $(LAB)  ## open JupyterLab on the lessons (ARGS=... goes to JupyterLab)
 	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks $(ARGS)
 
 lessons: $(READY)  ## execute and check every lesson that changed, two at a time
@@ -70,10 +87,14 @@ format: $(READY)  ## format Python and notebooks
 	$(PY) -m ruff format .
 
 lock: $(READY)  ## resolve pyproject.toml again (UPGRADE=--upgrade for the newest versions)
-	.venv/bin/uv pip compile pyproject.toml --extra course --universal --python-version 3.11 \
-	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
-	    --quiet $(UPGRADE) --output-file requirements.lock
+	@$(call RESOLVE,course,requirements.lock) $(UPGRADE)
+	@$(call RESOLVE,lab,requirements-lab.lock) --constraint requirements.lock
 	$(PY) -m tools.environment
+
+# an extra of pyproject.toml, and the file that locks it
+RESOLVE = .venv/bin/uv pip compile pyproject.toml --extra $(1) --universal --python-version 3.11 \
+    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
+    --quiet --output-file $(2)
 
 bench: $(READY)  ## time the helpers against other implementations
 	@for file in tools/bench/*.py; do $(PY) $$file || exit 1; done
@@ -82,13 +103,15 @@ clean:  ## remove all that make has made
 	rm -rf _build .venv *.egg-info
 
 # Executed copies of lessons that are gone would find no place in the book; and a copy of a lesson
-# that was skipped for want of R is made again once there is R.
+# that was skipped, in whole or in part, for want of R or of files is made again once these are there.
 STALE := $(filter-out $(EXECUTED),$(wildcard _build/executed/*.ipynb)) \
-         $(if $(shell command -v Rscript 2>/dev/null),$(shell grep -ls '"not-executed"' _build/executed/*.ipynb))
+         $(if $(shell command -v Rscript 2>/dev/null),$(shell grep -ls '"not-executed"' _build/executed/*.ipynb)) \
+         $(if $(HARMONY_COURSE_DATA),$(shell grep -ls '"partly-executed"' _build/executed/*.ipynb))
 
 run-lessons: $(EXECUTED)
 	@echo "$(words $(LESSONS)) lessons are executed and checked: _build/executed/"
 	@grep -ls '"not-executed"' $(EXECUTED) | sed 's/$$/ is not: R with Seurat is not installed/'
+	@grep -ls '"partly-executed"' $(EXECUTED) | sed 's/$$/ is in part: its files were not fetched/'
 
 # One run serves the tests and the book: nbval compares, notebooks/conftest.py keeps.
 _build/executed/%.ipynb: notebooks/%.ipynb $(CAUSES) $(READY)
@@ -100,21 +123,34 @@ $(BOOK): $(EXECUTED) $(PAGES) $(READY)
 # The environment is made from nothing whenever the lock changes: ten seconds once the packages
 # are cached, and never a leftover.  uv is several times faster than pip; where uv cannot reach
 # the package index (it does not read pip's settings), pip installs the same files.
-$(READY): requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
-	    version=$$($(PYTHON) --version 2>&1) || version="not there"; \
-	    echo "This course needs Python 3.11, 3.12 or 3.13, and '$(PYTHON)' is $$version:" \
-	         "name another one, as in 'make $(or $(MAKECMDGOALS),book) PYTHON=python3.12'." >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
-	    echo "'$(PYTHON)' lacks the module venv: install it (on Debian and Ubuntu the package python3-venv)" \
-	         "or name another Python, as in 'make $(or $(MAKECMDGOALS),book) PYTHON=python3.12'." >&2; exit 1; }
-	@echo "Setting up .venv, once: some 200 packages. This takes a minute or more and says little ..."
-	@$(PYTHON) -m venv --clear .venv
-	@awk '/^uv==/ { on = 1 } on { print } on && !/\\$$/ { exit }' requirements.lock > .venv/uv.txt
-	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
-	@.venv/bin/uv pip sync --quiet --python $(PY) --require-hashes --compile-bytecode requirements.lock \
-	    || { echo "uv could not; pip takes over."; \
-	         $(PY) -m pip install --disable-pip-version-check --require-hashes \
-	            --progress-bar off -r requirements.lock; }
-	@.venv/bin/uv pip install --quiet --python $(PY) --no-deps --no-build-isolation --editable .
+$(READY): requirements.lock $(if $(OTHER),other-python)
+	@$(call INSTALL,requirements.lock)
 	@touch $@
+
+.venv/lab: requirements-lab.lock $(if $(OTHER),other-python)
+	@$(call INSTALL,requirements-lab.lock)
+	@touch $@
+
+.PHONY: other-python
+other-python:
+	@echo "The environment in .venv is of another Python than '$(PYTHON)': it is made anew."
+
+define INSTALL
+$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
+    version=$$($(PYTHON) --version 2>&1) || version="not there"; \
+    echo "This course needs Python 3.11, 3.12 or 3.13, and '$(PYTHON)' is $$version:" \
+         "name another one, as in 'make $(or $(MAKECMDGOALS),book) PYTHON=python3.12'." >&2; exit 1; }; \
+$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+    echo "'$(PYTHON)' lacks the module venv: install it (on Debian and Ubuntu the package python3-venv)" \
+         "or name another Python, as in 'make $(or $(MAKECMDGOALS),book) PYTHON=python3.12'." >&2; exit 1; }; \
+echo "Setting up .venv, once: some 200 packages. This takes a minute or more and says little ..."; \
+set -e; \
+$(PYTHON) -m venv --clear .venv; \
+awk '/^uv==/ { on = 1 } on { print } on && !/\\$$/ { exit }' $(1) > .venv/uv.txt; \
+$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt; \
+.venv/bin/uv pip sync --quiet --python $(PY) --require-hashes --compile-bytecode $(1) \
+    || { echo "uv could not; pip takes over."; \
+         $(PY) -m pip install --disable-pip-version-check --require-hashes \
+            --progress-bar off -r $(1); }; \
+.venv/bin/uv pip install --quiet --python $(PY) --no-deps --no-build-isolation --editable .
+endef

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tools.environment import (
+    FULL,
+    LAB,
     ROOT,
     canonicalize_name,
     direct_requirements,
@@ -17,7 +19,7 @@ from tools.environment import (
 )
 
 PYTHONS = ["3.11", "3.12", "3.13"]
-LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+LOCKS = {name: (ROOT / name).read_text(encoding="utf-8") for name in (FULL, LAB)}
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 # written in two parts so that this file does not name them itself
@@ -38,16 +40,26 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in listed if name and (ROOT / name).is_file()]
 
 
+@pytest.mark.parametrize("lock", [FULL, LAB])
 @pytest.mark.parametrize("python", PYTHONS)
-def test_lock_satisfies_pyproject(python: str) -> None:
-    versions = locked_versions(python)
-    for requirement in direct_requirements():
+def test_lock_satisfies_pyproject(python: str, lock: str) -> None:
+    versions = locked_versions(python, lock)
+    for requirement in direct_requirements(lock):
         name = canonicalize_name(requirement.name)
-        assert name in versions, f"requirements.lock lacks {name}: run `make lock`"
+        assert name in versions, f"{lock} lacks {name}: run `make lock`"
         assert requirement.specifier.contains(versions[name]), (
-            f"requirements.lock holds {name} {versions[name]}, "
+            f"{lock} holds {name} {versions[name]}, "
             f"pyproject.toml asks for {requirement.specifier}: run `make lock`"
         )
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_learners_have_a_part_of_what_authors_have(python: str) -> None:
+    """In the same versions, and a quarter fewer packages; no browser, no Sphinx."""
+    lab, full = locked_versions(python, LAB), locked_versions(python)
+    assert lab.items() <= full.items(), "run `make lock`"
+    assert len(lab) < 0.75 * len(full)
+    assert not {"playwright", "sphinx", "pytest", "ruff"} & set(lab)
 
 
 def test_environment_is_fresh() -> None:
@@ -79,22 +91,24 @@ def test_every_upper_bound_says_why() -> None:
         )
 
 
-def test_every_locked_file_is_hashed() -> None:
+@pytest.mark.parametrize("lock", [FULL, LAB])
+def test_every_locked_file_is_hashed(lock: str) -> None:
     """Each pin is followed by at least one SHA-256, so pip and uv both refuse other files."""
-    pins = re.split(r"\n(?=[A-Za-z0-9])", LOCK)[1:]
+    pins = re.split(r"\n(?=[A-Za-z0-9])", LOCKS[lock])[1:]
     assert len(pins) > 100
     for pin in pins:
         assert "==" in pin.splitlines()[0]
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", pin), f"no hash: {pin.splitlines()[0]}"
 
 
-def test_lock_names_no_place() -> None:
+@pytest.mark.parametrize("lock", [FULL, LAB])
+def test_lock_names_no_place(lock: str) -> None:
     """No index, no link, no path: the lock serves whatever index the reader's pip uses."""
-    assert "://" not in LOCK
-    assert "--index-url" not in LOCK
-    assert "--find-links" not in LOCK
+    assert "://" not in LOCKS[lock]
+    assert "--index-url" not in LOCKS[lock]
+    assert "--find-links" not in LOCKS[lock]
     for place in PLACES:
-        assert place not in LOCK
+        assert place not in LOCKS[lock]
 
 
 def test_no_file_names_a_registry_or_a_machine() -> None:

@@ -1,7 +1,7 @@
-"""Write environment.yml from pyproject.toml and requirements.lock; `make lock` runs it.
+"""Write environment.yml from pyproject.toml and requirements-lab.lock; `make lock` runs it.
 
 Conda gives Python and pip; everything else comes by pip in the locked versions, so conda, Binder
-and `make` hold the same packages.
+and `make lab` hold the same packages: those of a learner.
 """
 
 import tomllib
@@ -14,8 +14,8 @@ from tools.pages import ROOT
 PYTHON = "3.12"
 
 HEAD = f"""\
-# For conda and Binder.  Written by `make lock` from pyproject.toml and requirements.lock: the
-# direct dependencies in their locked versions for Python {PYTHON}.  Edit those, not this file.
+# For conda and Binder.  Written by `make lock` from pyproject.toml and requirements-lab.lock: a
+# learner's direct dependencies in their locked versions for Python {PYTHON}.  Edit those, not this.
 name: harmony-in-practice
 channels:
   - conda-forge
@@ -27,15 +27,20 @@ dependencies:
 """
 
 
-def direct_requirements() -> list[Requirement]:
-    """Return what pyproject.toml asks for, the extra `course` included."""
+FULL, LAB = "requirements.lock", "requirements-lab.lock"
+
+
+def direct_requirements(lock: str = FULL) -> list[Requirement]:
+    """Return what pyproject.toml asks for: of learners, or of authors, who need more."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = project["dependencies"] + project["optional-dependencies"]["course"]
-    return [Requirement(line) for line in lines]
+    extra = project["optional-dependencies"]
+    lines = project["dependencies"] + extra["lab"] + (extra["course"] if lock == FULL else [])
+    wanted = [Requirement(line) for line in lines]
+    return [requirement for requirement in wanted if requirement.name != project["name"]]
 
 
-def locked_versions(python: str) -> dict[str, str]:
-    """Return name -> version of what the lock installs for `python`, such as "3.12", on Linux."""
+def locked_versions(python: str, lock: str = FULL) -> dict[str, str]:
+    """Return name -> version of what a lock installs for `python`, such as "3.12", on Linux."""
     here = {
         "python_version": python,
         "python_full_version": f"{python}.0",
@@ -47,7 +52,7 @@ def locked_versions(python: str) -> dict[str, str]:
         "os_name": "posix",
     }
     versions = {}
-    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines():
+    for line in (ROOT / lock).read_text(encoding="utf-8").splitlines():
         if line[:1].isalnum():
             requirement = Requirement(line.removesuffix("\\").strip())
             if requirement.marker is None or requirement.marker.evaluate(here):
@@ -58,8 +63,8 @@ def locked_versions(python: str) -> dict[str, str]:
 
 def environment() -> str:
     """Return the text of environment.yml."""
-    versions = locked_versions(PYTHON)
-    names = sorted(canonicalize_name(requirement.name) for requirement in direct_requirements())
+    versions = locked_versions(PYTHON, LAB)
+    names = sorted(canonicalize_name(wanted.name) for wanted in direct_requirements(LAB))
     pins = [f"      - {name}=={versions[name]}\n" for name in names]
     return HEAD + "".join(pins) + "      - -e .\n"
 
