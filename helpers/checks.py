@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import reprlib
+from collections.abc import Hashable
 from contextlib import suppress
+from numbers import Real
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +17,8 @@ MISSING_WORDS = frozenset(("", "nan", "NaN", "NAN", "None", "NA", "N/A", "<NA>",
 # A column of numbers with more levels than the one and fewer cells a level than the other is
 # a measurement, such as n_genes.
 MANY_LEVELS, FEW_CELLS = 100, 10
+SMALL = 20  # cells of a batch that is too small to speak for itself
+MOST = 2**31 - 1  # the largest whole number of compiled code
 
 
 def string_labels(obs: pd.DataFrame, name: str) -> pd.Series:
@@ -24,11 +30,15 @@ def string_labels(obs: pd.DataFrame, name: str) -> pd.Series:
     ------
     KeyError
         The column is missing.
+    TypeError
+        The name is a list, or the like.
     ValueError
         Two columns share the name, a label is missing or is a word for it (``nan``, ``None``,
         ``NA``, nothing at all), there are fewer than two levels, or numbers with more than 100
         levels and fewer than 10 cells a level on average, which is a measurement.
     """
+    if not isinstance(name, Hashable) or isinstance(name, tuple):
+        raise TypeError(f"Name one column of obs, not {shown(name)}.")
     if name not in obs:
         raise KeyError(f"obs has no column {name!r}; it has: {', '.join(map(str, obs))}.")
     if obs[name].ndim > 1:
@@ -76,3 +86,40 @@ def float_matrix(values: ArrayLike, name: str) -> np.ndarray:
     if (np.isfinite(matrix) & (np.abs(matrix) > 1e100)).any():
         raise ValueError(f"{name} holds numbers beyond 1e100, whose squares overflow: rescale it.")
     return matrix
+
+
+def small_levels(labels: pd.Series, at_most: int = SMALL) -> str:
+    """The levels of few cells as text, the smallest first: ``c (1 cell), d (12 cells)``."""
+    sizes = labels.value_counts().sort_values(kind="stable")
+    few = sizes[(sizes > 0) & (sizes <= at_most)]
+    named = [f"{level} ({n} cell{'s' * (n > 1)})" for level, n in few.items()]
+    more = f" and {len(named) - 5} more" if len(named) > 5 else ""
+    return ", ".join(named[:5]) + more
+
+
+def numbers(values: Any) -> np.ndarray | None:
+    """One number or a sequence of them as an array; None for anything else, text and truth too."""
+    with suppress(TypeError, ValueError):
+        array = np.asarray(values)
+        real = [isinstance(v, Real) and not isinstance(v, bool | np.bool_) for v in array.flat]
+        if array.dtype.kind == "O" and all(real):
+            array = array.astype(np.float64)
+        if array.ndim < 2 and array.dtype.kind in "iuf":
+            return array
+    return None
+
+
+def number(value: Any, whole: bool = False) -> float | int | None:
+    """One number as plain Python has it; None for anything else, or if it should be whole."""
+    array = numbers(value)
+    if array is None or array.ndim:
+        return None
+    found = array.item()
+    if not whole:
+        return found
+    return int(found) if np.isfinite(found) and found == int(found) else None
+
+
+def shown(value: Any) -> str:
+    """The value on one short line, for a message."""
+    return " ".join(reprlib.repr(value).split())

@@ -11,10 +11,13 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
+from textwrap import shorten
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 import anndata as ad
@@ -23,11 +26,28 @@ import pandas as pd
 import scanpy as sc
 from packaging.version import Version
 
-from helpers.checks import float_matrix, string_labels
+from helpers.checks import MOST, float_matrix, number, numbers, shown, small_levels, string_labels
 from helpers.design import Design
 
 MIN_CELLS = 30  # harmonypy makes one soft cluster per 30 cells
 BACKENDS = ("harmonypy", "scanpy")
+ADJUSTED = "X_pca_harmony"
+
+# Where scanpy says otherwise what harmonypy says: scanpy's name, harmonypy's.
+NAMES = {
+    "n_clusters": "nclust",
+    "max_iter_clustering": "max_iter_kmeans",
+    "tol_clustering": "epsilon_cluster",
+    "tol_harmony": "epsilon_harmony",
+    "ridge_lambda": "lamb",
+    "block_proportion": "block_size",
+    "batch_prune_threshold": "batch_prop_cutoff",
+}
+# What harmonize fills in itself, and what to use instead.
+FILLED = dict.fromkeys(("data_mat", "meta_data", "vars_use", "adata"), "it comes from adata")
+FILLED |= dict.fromkeys(("random_state", "rng"), "use seed=")
+# harmonypy 0.0.10 takes these and does nothing with them; later versions do not know them.
+WITHOUT_EFFECT = ("reference_values", "cluster_prior", "plot_convergence")
 
 # A fixed number of rounds, the stop rule off: `harmonize(adata, "run", **FINISHED)`. The default
 # rule often stops on a plateau; lesson 03 and tests/test_finished.py show where these rounds land.
@@ -39,7 +59,7 @@ def harmonize(
     key: str | Sequence[str],
     *,
     basis: str = "X_pca",
-    adjusted_basis: str = "X_pca_harmony",
+    adjusted_basis: str = ADJUSTED,
     backend: str = "harmonypy",
     theta: float | Sequence[float] | None = None,
     seed: int = 0,
@@ -61,14 +81,15 @@ def harmonize(
         Embedding to correct, ``adata.obsm[basis]``: cells x PCs. It is left as it is.
     adjusted_basis
         Where the result goes: ``adata.obsm[adjusted_basis]``, cells x PCs, float32 if the
-        embedding is float32 and float64 otherwise.
+        embedding is float32 and float64 otherwise. Only an earlier result of ``harmonize``, or
+        what lies at ``"X_pca_harmony"``, is replaced.
     backend
         ``"harmonypy"``, or ``"scanpy"`` for scanpy's own implementation (scanpy >= 1.13).
     theta
         Diversity penalty, one number or one per variable (without unit; 0 switches it off);
-        ``None`` leaves it to the backend.
+        ``None`` leaves it to the backend. There is no theta per batch.
     seed
-        Seed of the clustering.
+        Seed of the clustering, 0 to 2147483647.
     verbose
         Let the backend report its progress.
     design
@@ -77,7 +98,7 @@ def harmonize(
     allow_confounded
         unless this is true.
     **kwargs
-        Passed to the backend, under the backend's own names.
+        Passed to the backend, under the backend's own names, once each is in its range.
 
     Writes ``adata.uns[adjusted_basis]``: ``key``, ``basis``, ``backend``, ``seed``,
     ``params`` (what was passed beyond the defaults), ``versions``, and, from harmonypy,
@@ -88,46 +109,63 @@ def harmonize(
     about one round: a run may stop on a plateau long before its end, and with
     ``epsilon_harmony=0``, as in :data:`FINISHED`, the rule is off and ``converged`` is false.
 
+    Warns of batches of 20 cells or fewer.
+
     Raises
     ------
     KeyError
         A column of ``key`` or the embedding ``basis`` is missing.
+    TypeError
+        The installed backend has no such parameter, or an argument is of no use as what it is.
     ValueError
         Missing labels, one level only, (nearly) one level per cell, fewer than 30 cells, an
-        embedding that is not a cells x PCs matrix of finite numbers (at most 1e100), a ``theta``
-        of the wrong length, an unknown backend, a fully confounded variable, two columns of one
-        name, or a view of a backed object.
+        embedding that is not a cells x PCs matrix of finite numbers (at most 1e100), a parameter
+        out of its range, a name that is taken, an unknown backend, a fully confounded variable,
+        two columns of one name, a view of a backed object, or no finite result.
     ImportError
         The backend is not installed.
 
     After an error ``adata`` is as it was.
     """
-    keys = [key] if isinstance(key, str) else list(key)
+    if not isinstance(adata, ad.AnnData):
+        raise TypeError(f"harmonize corrects an AnnData, not a {type(adata).__name__}.")
     if adata.isbacked and adata.is_view:
         raise ValueError("A view of a backed adata holds no results: use adata.to_memory().")
+    keys = _checked_keys(key)
     labels = _checked_labels(adata, keys)
     if design is not None and not allow_confounded:
+        if not isinstance(design, Design):
+            raise TypeError("design must be what helpers.design.check returned.")
         for first, second in design.confounded_with(keys):
             raise ValueError(
                 f"obs[{first!r}] and obs[{second!r}] are fully confounded: correcting one removes "
                 "the other; pass allow_confounded=True if that is what you want."
             )
     pcs = _checked_embedding(adata, basis)
+    _check_name(adata, basis, adjusted_basis)
+    if not isinstance(backend, str) or backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {shown(backend)}.")
+    seed = _in_range("seed", seed, 0, whole=True)
+    if not (isinstance(verbose, bool | int | np.bool_) and verbose in (0, 1)):
+        raise ValueError(f"verbose must be True or False, not {shown(verbose)}.")
+    params = _checked_params(backend, kwargs, labels)
     if theta is not None:
-        theta = _checked_theta(theta, labels)
-    run = {"harmonypy": _run_harmonypy, "scanpy": _run_scanpy}.get(backend)
-    if run is None:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}.")
+        params["theta"] = _checked_theta(theta, labels)
+    for name in labels:
+        if few := small_levels(labels[name]):
+            warnings.warn(
+                f"obs[{name!r}] has batches of too few cells to tell the batch's shift from the "
+                f"cells' own differences: {few}; merge them with like batches or leave them out.",
+                stacklevel=2,
+            )
 
-    params = {**kwargs, **({} if theta is None else {"theta": theta})}
-    corrected, trace = run(pcs, labels, seed=seed, verbose=verbose, **params)
+    corrected, trace = _run(backend, pcs, labels, seed=seed, verbose=bool(verbose), **params)
     record = {
         "key": keys,
         "basis": basis,
         "backend": backend,
         "seed": seed,
-        # None means "the backend's default" and h5ad has no None.
-        "params": {name: value for name, value in params.items() if value is not None},
+        "params": {name: _writable(value) for name, value in params.items()},
         "versions": _versions(backend),
         **trace,
     }
@@ -182,10 +220,22 @@ def expect_error(error: type[BaseException], match: str = "") -> Iterator[None]:
         raise AssertionError(f"expected {error.__name__}, but nothing was raised")
 
 
+def _checked_keys(key: Any) -> list[str]:
+    """The names of the batch variables."""
+    keys = [key] if isinstance(key, str) else key
+    if not isinstance(keys, Sequence | pd.Index | np.ndarray):
+        keys = [keys]
+    if not len(keys):
+        raise ValueError("key is empty: name at least one column of adata.obs.")
+    if not all(isinstance(name, str) for name in keys):
+        raise TypeError(
+            f"key names one column of adata.obs or a list of them, and is not {shown(key)}."
+        )
+    return [str(name) for name in keys]
+
+
 def _checked_labels(adata: ad.AnnData, keys: list[str]) -> pd.DataFrame:
     """The batch variables as string categories, or an error that says what is wrong."""
-    if not keys:
-        raise ValueError("key is empty: name at least one column of adata.obs.")
     if adata.n_obs < MIN_CELLS:
         raise ValueError(
             f"Harmony needs at least {MIN_CELLS} cells to make clusters; adata has {adata.n_obs}."
@@ -204,9 +254,9 @@ def _checked_labels(adata: ad.AnnData, keys: list[str]) -> pd.DataFrame:
 
 def _checked_embedding(adata: ad.AnnData, basis: str) -> np.ndarray:
     """The embedding as float64, cells x PCs."""
-    if basis not in adata.obsm:
+    if not isinstance(basis, str) or basis not in adata.obsm:
         raise KeyError(
-            f"adata.obsm has no {basis!r}: run sc.pp.pca(adata) first, or name the embedding "
+            f"adata.obsm has no {shown(basis)}: run sc.pp.pca(adata) first, or name the embedding "
             f"with basis=; it has: {', '.join(adata.obsm) or 'nothing'}."
         )
     pcs = float_matrix(adata.obsm[basis], f"adata.obsm[{basis!r}]")
@@ -219,17 +269,172 @@ def _checked_embedding(adata: ad.AnnData, basis: str) -> np.ndarray:
     return pcs
 
 
+def _check_name(adata: ad.AnnData, basis: str, name: Any) -> None:
+    """Whether the result may lie at this name, in ``obsm`` and in ``uns``."""
+    if not isinstance(name, str) or not name or "/" in name:
+        raise ValueError(f"adjusted_basis must be a name without '/', not {shown(name)}.")
+    earlier = adata.uns.get(name)
+    ours = isinstance(earlier, Mapping) and {"key", "backend", "params"} <= earlier.keys()
+    taken = name in adata.uns or (name in adata.obsm and name != ADJUSTED)
+    if name in (basis, "X_pca", "pca", "neighbors") or (taken and not ours):
+        raise ValueError(
+            f"adjusted_basis={name!r} would overwrite what is no result of harmonize: "
+            "choose another name."
+        )
+
+
+def _in_range(
+    name: str,
+    value: Any,
+    low: float,
+    high: float = MOST,
+    *,
+    whole: bool = False,
+    above: bool = False,
+) -> float:
+    """The value as a plain number between two bounds, or an error that names them."""
+    found = number(value, whole=whole)
+    if found is None or not (low < found if above else low <= found) or found > high:
+        bounds = f" above {low}" if above else f", at least {low}"
+        if high < MOST:
+            bounds = f" from {low:.3g} to {high}"
+        elif found is not None and found > high:
+            bounds += f", at most {high}"
+        elif low == -np.inf:
+            bounds = ""
+        kind = "a whole number" if whole else "a number"
+        raise ValueError(f"{name} must be {kind}{bounds}, not {shown(value)}.")
+    return found
+
+
+def _checked_params(backend: str, params: dict, labels: pd.DataFrame) -> dict:
+    """What the user hands on: known to the installed backend, and each in its range.
+
+    harmonypy 2.1 never returns from more clusters than cells and from a negative block size, takes
+    0 rounds for a result, and answers a wrong type with the signature of its C++.
+    """
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(_function(backend)).parameters.items()
+    }
+    known = [n for n in defaults if n not in (*FILLED, "key", "basis", "adjusted_basis", "verbose")]
+    n_cells, found = len(labels), {}
+    for name, value in params.items():
+        if name in FILLED:
+            raise TypeError(f"harmonize fills in {name} by itself: {FILLED[name]}.")
+        if name in WITHOUT_EFFECT:
+            raise TypeError(
+                f"{name} has no effect in any harmonypy, which corrects all cells and holds none "
+                "fixed: leave it out, and correct old and new cells together."
+            )
+        if name not in known:
+            other = NAMES.get(name) or next((k for k, v in NAMES.items() if v == name), name)
+            meant = [other] if other in known else get_close_matches(name, known, 1)
+            meant = f" (did you mean {meant[0]!r}?)" if meant else ""
+            raise TypeError(
+                f"{backend} {version(backend)} has no parameter {name!r}{meant}; "
+                f"it has: {', '.join(known)}."
+            )
+        if value is None and defaults[name] is None:
+            continue  # the backend's default, and h5ad has no None
+        match NAMES.get(name, name):
+            case "nclust":
+                words = f"{name}, at most one per cell,"
+                value = _in_range(words, value, 1, n_cells, whole=True)
+            case "max_iter_harmony" | "max_iter_kmeans":
+                value = _in_range(name, value, 1, whole=True)
+            case "ncores":
+                value = _in_range(name, value, 0, whole=True)
+            case "tau":
+                value = _in_range(name, value, 0)
+            case "alpha":
+                value = _in_range(name, value, 0, above=True)
+            case "block_size":  # a share of the cells, at least one
+                value = _in_range(name, value, 1 / n_cells, 1)
+            case "batch_prop_cutoff":
+                value = _in_range(name, value, 0, 1)
+            case "epsilon_harmony" | "epsilon_cluster":
+                value = _in_range(name, value, -np.inf, np.inf)
+            case "sigma" | "lamb":
+                value = _checked_list(name, value, labels, found, estimate="alpha" in known)
+        found[name] = value
+    return found
+
+
+def _checked_list(name: str, value: Any, labels: pd.DataFrame, found: dict, estimate: bool) -> Any:
+    """``sigma`` or ``lamb``: one number above 0, or one per cluster, variable or batch."""
+    values = numbers(value)
+    if values is None or values.ndim == 0 or name == "ridge_lambda":
+        if name == "lamb" and estimate and number(value) == -1:
+            return -1
+        return _in_range(name, value, 0, above=True)
+    if name == "sigma":
+        lengths = {"cluster": found.get("nclust") or _n_clusters(len(labels))}
+    else:
+        lengths = {"variable": labels.shape[1], "batch": int(labels.nunique().sum())}
+    if len(values) not in lengths.values() or not (np.isfinite(values) & (values > 0)).all():
+        forms = " or ".join(f"one per {what} ({n})" for what, n in lengths.items())
+        raise ValueError(f"{name} must be numbers above 0: one for all, or {forms}.")
+    return values.tolist()
+
+
+def _n_clusters(n_cells: int) -> int:
+    """How many soft clusters the backends make if they are not told."""
+    return max(1, min(round(n_cells / 30), 100))
+
+
+def _writable(value: Any) -> Any:
+    """The value as h5ad can hold it."""
+    if isinstance(value, bool | str):
+        return value
+    found = numbers(value)
+    return str(getattr(value, "__name__", value)) if found is None else found.tolist()
+
+
+def _function(backend: str) -> Callable:
+    """The function of the installed backend."""
+    if backend == "harmonypy":
+        import harmonypy
+
+        return harmonypy.run_harmony
+    if not hasattr(sc.pp, "harmony_integrate"):
+        raise ImportError(
+            f"scanpy {version('scanpy')} has no Harmony of its own (1.13 has): "
+            'use backend="harmonypy".'
+        )
+    return sc.pp.harmony_integrate
+
+
+def _run(backend: str, *args: Any, **params: Any) -> tuple[np.ndarray, dict]:
+    """Corrected cells x PCs and the trace, all finite, or what the backend said in one sentence."""
+    run = {"harmonypy": _run_harmonypy, "scanpy": _run_scanpy}[backend]
+    problem, cause = "the result holds NaN or infinite values", None
+    try:
+        corrected, trace = run(*args, **params)
+        if np.isfinite(corrected).all():
+            return corrected, trace
+    except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
+        problem, cause = shorten(str(error), 200, placeholder=" ...").rstrip("."), error
+    raise ValueError(
+        f"{backend} {version(backend)} found no solution with these settings: {problem}."
+    ) from cause
+
+
 def _checked_theta(theta: float | Sequence[float], labels: pd.DataFrame) -> float | list[float]:
     """Theta as one number or one per variable."""
-    values = np.asarray(theta, dtype=float)
-    if values.ndim > 1 or (values.ndim == 1 and len(values) != labels.shape[1]):
+    values = numbers(theta)
+    if values is None or values.size == 0:
+        raise ValueError(
+            f"theta must be one number or one per variable, and is not {shown(theta)}."
+        )
+    if values.ndim == 1 and len(values) != labels.shape[1]:
         raise ValueError(
             f"theta must be one number or one per variable: {labels.shape[1]} for "
-            f"{', '.join(labels)}, not {values.size}."
+            f"{', '.join(labels)}, not {values.size}; there is no theta per batch."
         )
     if not np.isfinite(values).all() or (values < 0).any():
         raise ValueError("theta must be finite and not negative.")
-    return values.tolist()
+    return values.astype(float).tolist()
 
 
 def _run_harmonypy(pcs: np.ndarray, labels: pd.DataFrame, *, seed: int, verbose: bool, **params):
@@ -239,7 +444,7 @@ def _run_harmonypy(pcs: np.ndarray, labels: pd.DataFrame, *, seed: int, verbose:
     old = not _gives_cells_by_pcs()
     if Version(version("harmonypy")) < Version("2.1"):
         # harmonypy before 2.1 does not repeat sigma when there is a single cluster.
-        n_clusters = params.get("nclust") or max(1, min(round(len(pcs) / 30), 100))
+        n_clusters = params.get("nclust") or _n_clusters(len(pcs))
         params["sigma"] = np.broadcast_to(params.get("sigma", 0.1), n_clusters)
     state = np.random.get_state()  # harmonypy <= 0.0.10 reseeds NumPy's global generator
     logger = logging.getLogger("harmonypy")
@@ -279,11 +484,6 @@ def _run_harmonypy(pcs: np.ndarray, labels: pd.DataFrame, *, seed: int, verbose:
 
 def _run_scanpy(pcs: np.ndarray, labels: pd.DataFrame, *, seed: int, verbose: bool, **params):
     """Corrected cells x PCs from scanpy >= 1.13; it returns no trace."""
-    if not hasattr(sc.pp, "harmony_integrate"):
-        raise ImportError(
-            f"scanpy {version('scanpy')} has no Harmony of its own (1.13 has): "
-            'use backend="harmonypy".'
-        )
     cells = ad.AnnData(obs=labels.set_axis(labels.index.astype(str)), obsm={"X_pca": pcs})
     verbosity = sc.settings.verbosity
     sc.settings.verbosity = "info" if verbose else "warning"

@@ -267,6 +267,47 @@ def test_harmonize_backed(tmp_path_factory, data):
     assert path.read_bytes() == written
 
 
+ANYTHING = [
+    *(0, 1, 2, 5, -1, 0.1, 2.0, 0.5, 1e-9, 1e9, 2**40, 2**70, np.nan, np.inf, -np.inf),
+    *(True, None, "10", "", b"1", (), [], {}, {1}, {"a": 1}, object, ..., 1j, "nan"),
+    *(np.int8(3), np.float32(0.2), np.bool_(True), np.array(2), np.array([0.1, 0.2]), np.eye(2)),
+    *((1, 2), [0.5], [1, None], ["a", "b"], [[1, 2]], pd.Series([1.0, 2.0]), pd.Series(["a"])),
+    *(pd.NA, pd.array([1, 2], dtype="Int64"), pd.Timestamp("2024-01-01"), np.datetime64("NaT")),
+]
+SETTINGS = ["theta", "lamb", "sigma", "nclust", "tau", "block_size", "max_iter_harmony"]
+SETTINGS += ["max_iter_kmeans", "epsilon_cluster", "epsilon_harmony", "alpha", "ncores"]
+SETTINGS += ["batch_prop_cutoff", "random_state", "reference_values", "sparkle", "n_clusters"]
+SETTINGS += ["key", "basis", "adjusted_basis", "seed", "verbose", "design", "backend"]
+
+
+@draws(300)
+@given(data=st.data())
+def test_settings_of_harmonize(tmp_path_factory, data):
+    named = data.draw(st.lists(st.sampled_from(SETTINGS), min_size=1, max_size=2, unique=True))
+    chosen = {name: data.draw(st.sampled_from(ANYTHING)) for name in named}
+    adata = annotated(np.random.default_rng(0).normal(size=(40, 3)), {"lane": ["a", "b"] * 20})
+    before = contents(adata)
+    errors = (KeyError, TypeError, ValueError, ImportError)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        settings = {"key": "lane", "max_iter_harmony": 2, "adjusted_basis": "Z", **chosen}
+        outcome(integrate.harmonize, adata, errors=errors, **settings)
+
+    after = contents(adata)
+    if "Z" in adata.obsm:
+        path = tmp_path_factory.mktemp("settings") / "cells.h5ad"
+        adata.write_h5ad(path)
+        record, back = adata.uns["Z"], ad.read_h5ad(path).uns["Z"]
+        assert record["n_rounds"] > 0
+        assert np.isfinite(after["obsm"].pop("Z")).all()
+        assert back["params"].keys() == record["params"].keys()
+        for name, value in record["params"].items():
+            np.testing.assert_array_equal(back["params"][name], value)
+        after["uns"].pop("Z")
+    assert same(before, after)
+
+
 # --- the design check -------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 import inspect
 import logging
+import subprocess
+import sys
 import warnings
 from importlib.metadata import version
 from types import SimpleNamespace
@@ -287,9 +289,15 @@ def with_pcs(value) -> ad.AnnData:
     return adata
 
 
-def with_obsm(change) -> ad.AnnData:
+def with_obsm(change, name="X_pca") -> ad.AnnData:
     adata = cells()
-    adata.obsm["X_pca"] = change(adata.obsm["X_pca"].astype(np.float64))
+    adata.obsm[name] = change(adata.obsm["X_pca"].astype(np.float64))
+    return adata
+
+
+def with_uns(name) -> ad.AnnData:
+    adata = cells()
+    adata.uns[name] = {"flavor": "seurat"}
     return adata
 
 
@@ -328,8 +336,84 @@ MISTAKES = {
     ),
     "theta negative": (cells, {"theta": -1}, ValueError, "not negative"),
     "unknown backend": (cells, {"backend": "harmony"}, ValueError, "harmonypy, scanpy"),
-    "unknown parameter": (cells, {"thetta": 1}, TypeError, "thetta"),
+    "theta per batch": (
+        cells,
+        {"key": ["batch", "run"], "theta": [1, 1, 2, 2]},
+        ValueError,
+        "2 for batch, run, not 4; there is no theta per batch",
+    ),
+    "theta in words": (cells, {"theta": "2"}, ValueError, "one per variable, and is not '2'"),
+    "theta of a dictionary": (cells, {"theta": {"a": 1}}, ValueError, "and is not {'a': 1}"),
+    "theta NaN": (cells, {"theta": np.nan}, ValueError, "finite and not negative"),
+    "no theta at all": (cells, {"theta": []}, ValueError, "one per variable, and is not []"),
+    "key None": (cells, {"key": None}, TypeError, "a list of them, and is not None"),
+    "key a number": (cells, {"key": 1}, TypeError, "and is not 1"),
+    "key of lists": (cells, {"key": [["batch"]]}, TypeError, "and is not [['batch']]"),
+    "the labels themselves": (
+        cells,
+        {"key": pd.Series([1, 2, 1])},
+        TypeError,
+        "names one column of adata.obs",
+    ),
+    "basis None": (cells, {"basis": None}, KeyError, "adata.obsm has no None"),
+    "backend of a list": (cells, {"backend": ["scanpy"]}, ValueError, "not ['scanpy']"),
+    "design is a table": (
+        cells,
+        {"design": pd.DataFrame()},
+        TypeError,
+        "what helpers.design.check returned",
+    ),
+    "unknown parameter": (cells, {"thetta": 1}, TypeError, "'thetta' (did you mean 'theta'?)"),
+    "R's name": (cells, {"max.iter.harmony": 5}, TypeError, "did you mean 'max_iter_harmony'?"),
+    "scanpy's name": (cells, {"n_clusters": 5}, TypeError, "did you mean 'nclust'?"),
+    "random_state": (cells, {"random_state": 1}, TypeError, "by itself: use seed=."),
+    "rng": (cells, {"rng": 1}, TypeError, "by itself: use seed=."),
+    "vars_use": (cells, {"vars_use": "run"}, TypeError, "by itself: it comes from adata."),
+    "reference_values": (
+        cells,
+        {"reference_values": ["a"]},
+        TypeError,
+        "corrects all cells and holds none fixed",
+    ),
+    "no rounds": (cells, {"max_iter_harmony": 0}, ValueError, "whole number, at least 1, not 0"),
+    "negative rounds": (cells, {"max_iter_harmony": -1}, ValueError, "at least 1, not -1"),
+    "half a round": (cells, {"max_iter_harmony": 2.5}, ValueError, "at least 1, not 2.5"),
+    "rounds True": (cells, {"max_iter_harmony": True}, ValueError, "at least 1, not True"),
+    "no rounds of k-means": (cells, {"max_iter_kmeans": 0}, ValueError, "at least 1, not 0"),
+    "nclust of 0": (cells, {"nclust": 0}, ValueError, "a whole number from 1 to 300, not 0"),
+    "nclust in words": (cells, {"nclust": "10"}, ValueError, "from 1 to 300, not '10'"),
+    "nclust infinite": (cells, {"nclust": np.inf}, ValueError, "from 1 to 300, not inf"),
+    "seed too large": (cells, {"seed": 2**40}, ValueError, "at most 2147483647, not 1099511627776"),
+    "seed enormous": (cells, {"seed": 2**70}, ValueError, "seed must be a whole number"),
+    "seed negative": (cells, {"seed": -1}, ValueError, "seed must be a whole number"),
+    "seed None": (cells, {"seed": None}, ValueError, "at least 0, not None"),
+    "seed in words": (cells, {"seed": "1"}, ValueError, "at least 0, not '1'"),
+    "verbose in words": (cells, {"verbose": "yes"}, ValueError, "True or False, not 'yes'"),
+    "verbose None": (cells, {"verbose": None}, ValueError, "True or False, not None"),
+    "sigma of 0": (cells, {"sigma": 0}, ValueError, "a number above 0, not 0"),
+    "sigma None": (cells, {"sigma": None}, ValueError, "a number above 0, not None"),
+    "sigma of another length": (cells, {"sigma": [0.1, 0.2]}, ValueError, "one per cluster (10)"),
+    "block size of 0": (cells, {"block_size": 0}, ValueError, "from 0.00333 to 1, not 0"),
+    "block size of 2": (cells, {"block_size": 2}, ValueError, "from 0.00333 to 1, not 2"),
+    "tau negative": (cells, {"tau": -1}, ValueError, "a number, at least 0, not -1"),
+    "lamb of 0": (cells, {"lamb": 0}, ValueError, "a number above 0, not 0"),
+    "lamb of -2": (cells, {"lamb": -2}, ValueError, "a number above 0, not -2"),
+    "lamb too long": (cells, {"lamb": [1, 1, 1]}, ValueError, "per variable (1) or one per batch"),
+    "epsilon NaN": (cells, {"epsilon_harmony": np.nan}, ValueError, "a number, not nan"),
+    "basis overwritten": (cells, {"adjusted_basis": "X_pca"}, ValueError, "would overwrite"),
+    "name with a slash": (cells, {"adjusted_basis": "a/b"}, ValueError, "a name without '/'"),
+    "no name": (cells, {"adjusted_basis": None}, ValueError, "a name without '/', not None"),
+    "name of the graph": (cells, {"adjusted_basis": "neighbors"}, ValueError, "would overwrite"),
+    "name in uns": (lambda: with_uns("hvg"), {"adjusted_basis": "hvg"}, ValueError, "overwrite"),
+    "name in obsm": (
+        lambda: with_obsm(lambda x: x, "X_umap"),
+        {"adjusted_basis": "X_umap"},
+        ValueError,
+        "choose another name",
+    ),
 }
+if "alpha" in inspect.signature(harmonypy.run_harmony).parameters:
+    MISTAKES["alpha of 0"] = cells, {"alpha": 0}, ValueError, "a number above 0, not 0"
 
 
 @pytest.mark.parametrize("view", [False, True])
@@ -345,6 +429,109 @@ def test_a_mistake_gets_one_sentence_and_changes_nothing(mistake, view):
     assert words in message
     assert "\n" not in message
     assert_unchanged(adata, before)
+
+
+NEVER_RETURNED = {"nclust": 301, "block_size": -1}  # from harmonypy 2.1, and no key stops it
+
+
+@pytest.mark.parametrize("name", NEVER_RETURNED)
+def test_what_never_returned_is_refused_at_once(name):
+    call = f"harmonize(cells(), 'batch', {name}={NEVER_RETURNED[name]})"
+    code = f"from tests.test_integrate import cells, harmonize; {call}"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert f"ValueError: {name}" in ran.stderr
+
+
+SAME = {  # what is asked for in another form, and what it means
+    "theta": [(2, 2.0), ((2,), [2.0]), (np.array([2.0]), [2.0]), (pd.Series([2]), [2.0])],
+    "lamb": [(np.float32(2), 2.0), ((2, 3), [2, 3]), (pd.Series([2, 3]), [2, 3])],
+    "nclust": [(9.0, 9), (np.int8(9), 9), (None, 10)],
+    "sigma": [(np.float64(0.2), 0.2), ((0.2,) * 10, [0.2] * 10), (np.full(10, 0.2), [0.2] * 10)],
+    "max_iter_harmony": [(3.0, 3), (np.array(3), 3)],
+    "seed": [(3.0, 3), (np.uint8(3), 3)],
+    "verbose": [(0, False), (np.False_, False)],
+    "key": [(("batch",), "batch"), (pd.Index(["batch"]), "batch"), (np.array(["batch"]), "batch")],
+}
+SAME = [(name, *pair) for name, pairs in SAME.items() for pair in pairs]
+
+
+@pytest.mark.parametrize(("name", "form", "plain"), SAME)
+def test_another_form_gives_the_same_and_the_record_can_be_written(tmp_path, name, form, plain):
+    adata, expected = cells(), cells()
+    harmonize(adata, **{"key": "batch", name: form})
+    harmonize(expected, **{"key": "batch", name: plain})
+    np.testing.assert_array_equal(adata.obsm["X_pca_harmony"], expected.obsm["X_pca_harmony"])
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    back = ad.read_h5ad(tmp_path / "cells.h5ad").uns["X_pca_harmony"]
+    assert list(back["key"]) == ["batch"]
+    if name not in ("key", "verbose") and form is not None:
+        found = back["seed"] if name == "seed" else back["params"][name]
+        np.testing.assert_array_equal(found, plain)
+
+
+def test_what_the_backend_refuses_is_one_sentence(monkeypatch):
+    def run_harmony(*args, **kwargs):
+        raise RuntimeError("normalizers must be\n  finite (sigma=[0.1, ...])")
+
+    run_harmony.__signature__ = inspect.signature(harmonypy.run_harmony)
+    monkeypatch.setattr(harmonypy, "run_harmony", run_harmony)
+    adata = cells()
+    before = contents(adata)
+    match = r"found no solution with these settings: normalizers must be finite \(sigma=.*\)\.$"
+    with pytest.raises(ValueError, match=match):
+        harmonize(adata, "batch")
+    assert_unchanged(adata, before)
+
+
+def test_a_result_that_is_not_finite_is_refused(monkeypatch):
+    def run_harmony(pcs, *args, **kwargs):
+        turned = np.full_like(pcs.T if integrate._gives_cells_by_pcs() else pcs, np.nan)
+        return SimpleNamespace(Z_corr=turned, objective_harmony=[1, 0], kmeans_rounds=[1])
+
+    run_harmony.__signature__ = inspect.signature(harmonypy.run_harmony)
+    monkeypatch.setattr(harmonypy, "run_harmony", run_harmony)
+    adata = cells()
+    before = contents(adata)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        harmonize(adata, "batch")
+    assert_unchanged(adata, before)
+
+
+def test_parameters_are_those_of_the_installed_backend(monkeypatch):
+    def run_harmony(data_mat, meta_data, vars_use, theta=None, sparkle=1, verbose=True): ...
+
+    monkeypatch.setattr(harmonypy, "run_harmony", run_harmony)
+    with pytest.raises(TypeError, match=r"no parameter 'nclust'; it has: theta, sparkle\.$"):
+        harmonize(cells(), "batch", nclust=3)
+
+
+def test_tiny_batches_are_named_and_larger_ones_are_not():
+    adata = cells()
+    adata.obs["lane"] = ["a"] * 1 + ["b"] * 20 + ["c"] * 21 + ["d"] * 258
+    with pytest.warns(UserWarning, match=r"obs\['lane'\].*: a \(1 cell\), b \(20 cells\); merge"):
+        harmonize(adata, ["batch", "lane"])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*too few cells")
+        harmonize(adata[1 + 20 :].copy(), "lane")
+
+
+def test_many_tiny_batches_are_counted():
+    adata = cells()
+    adata.obs["lane"] = [f"lane {i // 10:02d}" for i in range(300)]
+    with pytest.warns(UserWarning, match=r"lane 04 \(10 cells\) and 25 more; merge"):
+        harmonize(adata, "lane")
+
+
+def test_an_earlier_result_is_replaced_and_so_is_scanpys():
+    adata = cells()
+    adata.obsm["X_pca_harmony"] = np.zeros((300, 10))  # as scanpy leaves it: no record
+    harmonize(adata, "batch")
+    assert adata.obsm["X_pca_harmony"].any()
+    for _ in range(2):
+        harmonize(adata, "batch", adjusted_basis="again")
+    np.testing.assert_array_equal(adata.obsm["again"], adata.obsm["X_pca_harmony"])
 
 
 def test_scanpys_own_harmony_where_it_is_installed():
