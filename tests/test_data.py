@@ -3,6 +3,7 @@
 import gzip
 import os
 import subprocess
+import warnings
 from pathlib import Path
 
 import anndata as ad
@@ -428,8 +429,242 @@ def test_prepare_scales_the_chosen_genes_and_leaves_x(pbmc, scale):
 def test_prepare_refuses_what_is_not_counts(pbmc):
     with pytest.raises(ValueError, match="raw counts"):
         prepare(prepare(pbmc[:300]))
-    with pytest.raises(KeyError, match="not a column"):
-        prepare(pbmc, batch_key="batch")
+
+
+@pytest.fixture(scope="module")
+def few(pbmc) -> ad.AnnData:
+    """600 cells, 700 genes that many of them have, and a lane: a quick study."""
+    common = np.argsort(-pbmc.X.getnnz(axis=0))[:700]
+    cells = pbmc[::10, np.sort(common)].copy()
+    cells.obs["lane"] = pd.Categorical(["x", "y", "z"] * 200)
+    return cells
+
+
+SMALLER = {"min_genes": 50, "n_top_genes": 300, "n_comps": 5}
+
+
+def changed(cells: ad.AnnData, **parts: object) -> ad.AnnData:
+    """A copy in which a part is replaced."""
+    copy = cells.copy()
+    for name, value in parts.items():
+        if name == "lane":
+            copy.obs["lane"] = value
+        else:
+            setattr(copy, name, value)
+    return copy
+
+
+def with_one(cells: ad.AnnData, value: float) -> ad.AnnData:
+    X = cells.X.copy()
+    X.data[7] = value
+    return changed(cells, X=X)
+
+
+def halved(cells: ad.AnnData, **more: object) -> ad.AnnData:
+    """X is no count any more, as after normalising; the counts may lie elsewhere."""
+    return changed(cells, X=cells.X * 0.5, **more)
+
+
+REFUSED = {  # the cells, what is asked, the error, what it says
+    "no AnnData": (lambda c: c.obs, {}, TypeError, "an AnnData, not a DataFrame"),
+    "no X": (lambda c: changed(c, X=None), {}, ValueError, "whole numbers, but is missing."),
+    "no X, a layer": (
+        lambda c: changed(c, layers={"counts": c.X}, X=None),
+        {},
+        ValueError,
+        "is missing; counts are there with layer='counts'.",
+    ),
+    "fractions": (halved, {}, ValueError, "but holds fractions."),
+    "fractions, raw": (
+        lambda c: halved(c, raw=c),
+        {},
+        ValueError,
+        "counts are there with adata.raw.to_adata().",
+    ),
+    "fractions in the layer": (
+        lambda c: changed(c, layers={"counts": c.X * 0.5}),
+        {"layer": "counts"},
+        ValueError,
+        "counts are there with layer=None, which is adata.X.",
+    ),
+    "no such layer": (lambda c: c, {"layer": "raw"}, KeyError, "no layer 'raw'; its layers: none"),
+    "NaN": (lambda c: with_one(c, np.nan), {}, ValueError, "holds NaN or infinite values"),
+    "infinite": (lambda c: with_one(c, np.inf), {}, ValueError, "holds NaN or infinite values"),
+    "negative": (lambda c: with_one(c, -1), {}, ValueError, "holds negative numbers"),
+    "words": (
+        lambda c: changed(c, X=c.X.toarray().astype(str).astype(object)),
+        {},
+        ValueError,
+        "holds object",
+    ),
+    "no cells": (lambda c: c[:0], {}, ValueError, "has 0 cells and 700 genes"),
+    "no genes": (lambda c: c[:, :0], {}, ValueError, "has 600 cells and 0 genes"),
+    "all filtered": (lambda c: c, {"min_genes": 701}, ValueError, "No cell has min_genes=701"),
+    "no gene left": (lambda c: c, {"min_cells": 601}, ValueError, "lower min_cells"),
+    "one gene": (lambda c: c[:, :1], {"min_genes": 0}, ValueError, "no PCA of a single gene"),
+    "n_comps of 0": (lambda c: c, {"n_comps": 0}, ValueError, "whole number, at least 1, not 0"),
+    "n_comps in words": (lambda c: c, {"n_comps": "30"}, ValueError, "at least 1, not '30'"),
+    "half a gene": (lambda c: c, {"n_top_genes": 2.5}, ValueError, "at least 2, not 2.5"),
+    "min_genes None": (lambda c: c, {"min_genes": None}, ValueError, "at least 0, not None"),
+    "no such column": (lambda c: c, {"batch_key": "batch"}, KeyError, "no column 'batch'"),
+    "columns": (lambda c: c, {"batch_key": ["lane"]}, TypeError, "Name one column of obs"),
+    "one batch": (
+        lambda c: changed(c, lane="x"),
+        {"batch_key": "lane"},
+        ValueError,
+        "fewer than two levels",
+    ),
+    "missing labels": (
+        lambda c: changed(c, lane=c.obs["lane"].where(np.arange(600) > 2)),
+        {"batch_key": "lane"},
+        ValueError,
+        "no label for 3 of 600 cells",
+    ),
+    "words for missing": (
+        lambda c: changed(c, lane=["nan", "y"] * 300),
+        {"batch_key": "lane"},
+        ValueError,
+        "no label for 300 of 600 cells (written 'nan')",
+    ),
+    "a measurement": (
+        lambda c: changed(c, lane=np.arange(600) // 2),
+        {"batch_key": "lane"},
+        ValueError,
+        "a measurement is no batch",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_prepare_refuses_in_one_sentence_and_changes_nothing(few, case):
+    make, asked, error, words = REFUSED[case]
+    cells = make(few)
+    before = cells.copy()
+    with pytest.raises(error) as caught:
+        prepare(cells, **{**SMALLER, **asked})
+    message = caught.value.args[0]
+    assert words in message
+    assert "\n" not in message
+    assert str(before) == str(cells).removeprefix("View of ")
+    pd.testing.assert_frame_equal(
+        getattr(before, "obs", before), getattr(cells, "obs", cells), check_flags=False
+    )
+
+
+FORMS = {  # where the same counts may lie
+    "dense": (lambda c: changed(c, X=c.X.toarray()), {}),
+    "whole numbers": (lambda c: changed(c, X=c.X.astype(np.int32)), {}),
+    "dense, columns first": (lambda c: changed(c, X=np.asfortranarray(c.X.toarray())), {}),
+    "csc": (lambda c: changed(c, X=c.X.tocsc()), {}),
+    "csr_array": (lambda c: changed(c, X=sp.csr_array(c.X)), {}),
+    "csc_array": (lambda c: changed(c, X=sp.csc_array(c.X)), {}),
+    "stored zeros": (lambda c: changed(c, X=stored_zeros(c.X)), {}),
+    "a layer": (lambda c: halved(c, layers={"raw counts": c.X}), {"layer": "raw counts"}),
+    "a layer, no X": (lambda c: changed(c, layers={"raw": c.X}, X=None), {"layer": "raw"}),
+    "with raw": (lambda c: changed(c, raw=c), {}),
+    "a view": (lambda c: c[:], {}),
+    "an earlier life": (lambda c: changed(c, uns={"log1p": {"base": 2}}), {}),
+    "numbers as parameters": (lambda c: c, {"n_comps": 5.0, "min_genes": np.int64(50)}),
+}
+
+
+def stored_zeros(X: sp.csr_matrix) -> sp.csr_matrix:
+    """Every entry is stored, zero or not."""
+    full = sp.csr_matrix(np.ones(X.shape, np.float32))
+    full.data[:] = X.toarray().ravel()
+    return full
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_prepare_reads_counts_in_any_form(few, form):
+    make, asked = FORMS[form]
+    expected = prepare(few, **SMALLER)
+    found = prepare(make(few), **{**SMALLER, **asked})
+    assert sp.isspmatrix_csr(found.X)
+    assert found.X.dtype == np.float32
+    assert (found.X != expected.X).nnz == 0
+    assert (found.layers["counts"] != expected.layers["counts"]).nnz == 0
+    np.testing.assert_array_equal(found.obsm["X_pca"], expected.obsm["X_pca"])
+    assert found.raw is None
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("view", [False, True])
+def test_prepare_reads_a_file_that_stays_on_disk(few, tmp_path, dense, view):
+    cells = changed(few, X=few.X.toarray()) if dense else few
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    found = prepare(backed[:500] if view else backed, **SMALLER)
+    expected = prepare(few[:500] if view else few, **SMALLER)
+    assert not found.isbacked
+    np.testing.assert_array_equal(found.obsm["X_pca"], expected.obsm["X_pca"])
+    planted = plant_run(backed[:500] if view else backed)
+    assert (planted.X != plant_run(few[:500] if view else few).X).nnz == 0
+
+
+LANES = {  # three lanes, in other words
+    "text": lambda c: np.array(["x", "y", "z"])[c],
+    "whole numbers": lambda c: c,
+    "numbers": lambda c: c + 0.5,
+    "masked": lambda c: pd.array(c, dtype="Int64"),
+    "unused level": lambda c: pd.Categorical(c, categories=range(9)),
+}
+
+
+@pytest.mark.parametrize("kind", LANES)
+def test_prepare_takes_batches_of_any_kind(few, kind):
+    expected = prepare(few, batch_key="lane", **SMALLER)
+    cells = changed(few, lane=LANES[kind](np.arange(600) % 3))
+    found = prepare(cells, batch_key="lane", **SMALLER)
+    assert (found.var["highly_variable"] == expected.var["highly_variable"]).all()
+    assert list(found.obs["lane"]) == list(cells.obs["lane"][found.obs_names])
+    sample = changed(few, lane=np.arange(600) % 2 > 0)
+    assert prepare(sample, batch_key="lane", **SMALLER).var["highly_variable_nbatches"].max() == 2
+
+
+def test_a_small_panel_uses_all_genes_and_says_how_many_components(few):
+    panel = few[:, :20]
+    with pytest.warns(UserWarning, match="600 cells and 20 genes allow 19 components"):
+        found = prepare(panel, min_genes=0, min_cells=0)
+    assert found.var["highly_variable"].all()
+    assert found.obsm["X_pca"].shape == (600, 19)
+    with pytest.raises(ValueError, match="half of them have at most 7: lower min_genes"):
+        prepare(panel)
+
+
+def test_a_loss_of_cells_is_said_and_a_small_one_is_not(few):
+    genes = few.X.getnnz(axis=1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*left out")
+        prepare(few, **SMALLER | {"min_genes": int(np.quantile(genes, 0.04))})
+    least = int(np.quantile(genes, 0.5))
+    lost = int((genes < least).sum())
+    with pytest.warns(UserWarning, match=f"{lost} of 600 cells have fewer than min_genes={least} "):
+        prepare(few, **SMALLER | {"min_genes": least})
+    lane = np.where(np.arange(600) % 2, "x", "y").astype(object)
+    lane[np.argsort(genes)[:8]] = "poor"
+    least = int(np.sort(genes)[8])
+    cells = changed(few, lane=lane)
+    with pytest.warns(UserWarning, match="and with them all of lane: poor"):
+        found = prepare(cells, batch_key="lane", **SMALLER | {"min_genes": least})
+    assert "poor" not in set(found.obs["lane"])
+
+
+def test_tiny_batches_have_no_say_in_the_genes_and_are_named(few):
+    lane = np.array(["x", "y"] * 300, dtype=object)
+    lane[:20], lane[20:21] = "tiny", "lone"
+    expected = prepare(changed(few, lane=lane)[21:], batch_key="lane", **SMALLER)
+    with pytest.warns(UserWarning, match=r"no say .* others: lone \(1 cell\), tiny \(20 cells\)"):
+        found = prepare(changed(few, lane=lane), batch_key="lane", **SMALLER)
+    assert found.n_obs > expected.n_obs
+    assert list(found.var_names) == list(expected.var_names)
+    assert (found.var["highly_variable"] == expected.var["highly_variable"]).all()
+    with pytest.warns(UserWarning, match="those of all cells together: .* and 55 more"):
+        found = prepare(
+            changed(few, lane=[f"l{i // 10}" for i in range(600)]), batch_key="lane", **SMALLER
+        )
+    expected = prepare(few, **SMALLER)
+    assert (found.var["highly_variable"] == expected.var["highly_variable"]).all()
 
 
 def test_planted_run_has_the_effect_that_it_says(pbmc):
