@@ -215,6 +215,34 @@ def test_page_is_quiet_accessible_and_fits_a_phone(tab, name):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390, "the page scrolls sideways"
 
 
+# A block or table whose end one must scroll for, within it or within a box around it. Folded ones
+# are opened first.
+CUT = """selector => {
+  document.querySelectorAll("details").forEach(one => { one.open = true; });
+  const cut = block => {
+    for (let box = block; !box.matches("article"); box = box.parentElement)
+      if (box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX !== "visible")
+        return true;
+    return false;
+  };
+  const blocks = [...document.querySelectorAll(`article.bd-article :is(${selector})`)];
+  return [blocks.length, blocks.filter(cut).map(block => block.innerText.slice(0, 60))];
+}"""
+
+
+def test_nothing_is_cut_on_a_wide_screen(tab):
+    """At 1400 px: no table, no printed text, no picture, and under 5 % of the code."""
+    number, cut_code = 0, []
+    for name in PAGES:
+        page = tab(name)
+        page.set_viewport_size({"width": 1400, "height": 900})
+        selector = "table, .cell_output pre, .highlight-text pre, img, .explorable-picture"
+        assert page.evaluate(CUT, selector)[1] == [], name
+        blocks, cut = page.evaluate(CUT, "pre")
+        number, cut_code = number + blocks, cut_code + [f"{name}: {text}" for text in cut]
+    assert len(cut_code) < 0.05 * number, cut_code
+
+
 def test_top_leads_to_the_front_page(tab):
     page = tab("index")
     page.wait_for_url("**/book/index.html")
