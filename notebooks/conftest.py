@@ -6,7 +6,9 @@ copy of the lesson:
 
 - ``_build/ran/NN_name.ipynb``: whatever came out, for ``make accept`` to store;
 - ``_build/executed/NN_name.ipynb``: only when every cell passed; the book is built from it;
-- ``_build/ran/NN_name.json``: seconds and peak memory, which a test holds to the limits.
+- ``_build/ran/NN_name.json``: seconds and peak memory, which a test holds to the limits;
+- ``_build/ran/NN_name.trials.json``: what the checks of the exercises say to right and wrong
+  answers (tools/trials.py), tried in the same kernel after the last cell.
 
 A lesson whose metadata say ``"needs": "R with Seurat"`` is skipped where there is none, with the
 reason; the book then shows its stored text, with a note.  REQUIRE_R=1 makes that an error.
@@ -34,7 +36,8 @@ from nbclient import NotebookClient
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbval.plugin import IPyNbCell, IPyNbFile
 
-BUILD = Path(__file__).resolve().parent.parent / "_build"
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "_build"
 # a chart with sliders (helpers/explore.py); its text is its table of numbers
 VEGALITE = "application/vnd.vegalite.v5+json"
 # user and system seconds and peak memory so far: of the kernel, and of what it ran, such as R
@@ -216,6 +219,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     write(BUILD / "ran" / f"{name}.ipynb", text)
     write(BUILD / "ran" / f"{name}.json", json.dumps(cost) + "\n")
     if not record.failed:
+        write(BUILD / "ran" / f"{name}.trials.json", trials(lesson))
         write(BUILD / "executed" / f"{name}.ipynb", with_note(record) or text)
     item.config.stash.setdefault(COSTS, {})[name] = cost
 
@@ -246,17 +250,33 @@ def usage(lesson: IPyNbFile) -> dict[str, float]:
     """
     if not lesson.kernel.is_alive():
         return {}
-    client = lesson.kernel.kc
-    asked = client.execute("", silent=True, user_expressions={"usage": USAGE})
-    while True:
-        reply = client.get_shell_msg(timeout=10)
-        if reply["parent_header"].get("msg_id") == asked:
-            break
-    text = reply["content"]["user_expressions"]["usage"]["data"]["text/plain"]
-    user, system, peak = map(sum, zip(*ast.literal_eval(text), strict=True))
+    user, system, peak = map(sum, zip(*ask(lesson, USAGE), strict=True))
     # the system counts in bytes on macOS and in kilobytes elsewhere
     peak *= 1 if sys.platform == "darwin" else 1024
     return {"cpu_seconds": round(user + system, 1), "peak_mb": round(peak / 1e6)}
+
+
+def trials(lesson: IPyNbFile) -> str:
+    """Try the answers in tests/exercises/ on the checks of the lesson; "{}" if it has no table."""
+    name = lesson.path.stem
+    if not (ROOT / "tests" / "exercises" / f"{name}.py").exists():
+        return "{}"
+    first = f"import sys; sys.path.insert(0, {str(ROOT)!r})"
+    run = f"__import__('tools.trials').trials.run({name!r}, globals())"
+    return ask(lesson, run, first, timeout=600)
+
+
+def ask(lesson: IPyNbFile, what: str, first: str = "", timeout: int = 10) -> Any:
+    """Return the value of an expression in the kernel, where it must print as Python."""
+    client = lesson.kernel.kc
+    asked = client.execute(first, silent=True, user_expressions={"it": what})
+    while True:
+        reply = client.get_shell_msg(timeout=timeout)
+        if reply["parent_header"].get("msg_id") == asked:
+            break
+    return ast.literal_eval(
+        reply["content"]["user_expressions"]["it"]["data"]["text/plain"]
+    )
 
 
 def write(path: Path, text: str) -> None:
