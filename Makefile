@@ -16,7 +16,8 @@ ifneq ($(origin PYTHON),file)
   endif
 endif
 
-LESSONS  := $(sort $(wildcard notebooks/[0-9]*.ipynb))
+# the lessons of the book, so that a copy which lies about is none
+LESSONS  := $(sort $(shell sed -n 's|.*file: \(notebooks/[0-9].*\)|\1.ipynb|p' _toc.yml))
 EXECUTED := $(patsubst notebooks/%,_build/executed/%,$(LESSONS))
 # what a lesson's output depends on besides its own text; Jupyter's cache knows none of these
 READ     := $(filter-out data/version_matrix.json data/claims_carry.json,$(wildcard data/*.h5ad data/*.csv data/*.json))

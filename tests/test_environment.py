@@ -17,6 +17,7 @@ from tools.environment import (
     environment,
     locked_versions,
 )
+from tools.notebooks import LESSONS
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 LOCKS = {name: (ROOT / name).read_text(encoding="utf-8") for name in (FULL, LAB)}
@@ -29,15 +30,13 @@ PLACES = ["/" + place + "/" for place in ("root", "home", "Users", "tmp", "work"
 
 
 def tracked() -> list[Path]:
-    """List the files of the repository, those not yet added included, ignored ones not."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.split("\0")
-    return [ROOT / name for name in listed if name and (ROOT / name).is_file()]
+    """List the files of the repository; what merely lies about is nobody's business."""
+    command = ["git", "ls-files", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git repository: an unpacked ZIP does not say which files are its own")
+    names = listed.stdout.split("\0")
+    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
 
 
 @pytest.mark.parametrize("lock", [FULL, LAB])
@@ -122,11 +121,18 @@ def test_no_file_names_a_registry_or_a_machine() -> None:
             assert place not in text, f"{path.relative_to(ROOT)} names {place}"
 
 
-@pytest.mark.parametrize(
-    "command", [["check", "."], ["format", "--check", "."]], ids=["check", "format"]
-)
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=["check", "format"])
 def test_ruff(command: list[str]) -> None:
     """Python files and notebooks are formatted and free of what the rules find."""
-    ruff = [sys.executable, "-m", "ruff"]
-    done = subprocess.run([*ruff, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    files = [str(path) for path in tracked() if path.suffix in {".py", ".ipynb"}]
+    ruff = [sys.executable, "-m", "ruff", *command, *files]
+    done = subprocess.run(ruff, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_lesson_is_in_the_book() -> None:
+    """The list of lessons is read from _toc.yml; a file that it does not name runs nowhere."""
+    files = {
+        path.name for path in tracked() if re.match(r"notebooks/\d", f"{path.relative_to(ROOT)}")
+    }
+    assert files == {path.name for path in LESSONS}

@@ -69,7 +69,7 @@ def pieces() -> dict[str, str]:
                 texts = [cell.source.split("\n", 1)[1]]
             for number, text in enumerate(texts):
                 found[f"{path.stem} {cell.id} {number}"] = text
-    for path in (ROOT / "data").glob("*.R"):
+    for path in (ROOT / "tools").rglob("*.R"):
         found[path.name] = path.read_text(encoding="utf-8")
     return found
 

@@ -16,7 +16,9 @@ from nbformat import NotebookNode
 
 from tools.pages import ROOT
 
-LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+# the lessons of the book, so that a copy which lies about is none
+TOC = (ROOT / "_toc.yml").read_text(encoding="utf-8")
+LESSONS = [ROOT / f"{name}.ipynb" for name in sorted(re.findall(r"notebooks/[0-9]\w+", TOC))]
 RAN = ROOT / "_build" / "ran"
 EXERCISES = ROOT / "notebooks" / "exercises"
 
