@@ -19,27 +19,29 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from helpers import metrics, plots
-from helpers.data import load_pbmc, prepare
+from helpers.data import load_pbmc, plant_run, prepare
 from helpers.integrate import FINISHED, harmonize
 
 SEEDS = [0, 1, 2, 3, 4]
-FEW = [0, 2, 4]  # where each seed means PCA anew; the ranges were seen to hold for all five
+FEW = [0, 2]  # where each seed means PCA anew
+ROUNDS = FINISHED | {"max_iter_harmony": 15}
 LESSON = Path(__file__).parents[2] / "notebooks" / "07_save_and_hand_over.ipynb"
 
 
 @cache
 def start():
     """The lesson's object, made anew."""
-    raw = load_pbmc()
-    adata = prepare(raw, scale=False)
+    published = load_pbmc()
+    raw = plant_run(published)
+    adata = prepare(raw)
     pcs = adata.obsm["X_pca"].copy()
-    harmonize(adata, "condition", **FINISHED)
+    harmonize(adata, "run", **ROUNDS)
     how = {"use_rep": "X_pca_harmony", "transformer": "sklearn", "method": "gauss"}
     sc.pp.neighbors(adata, **how, random_state=0)
     leiden = {"flavor": "igraph", "n_iterations": 2, "directed": False, "random_state": 0}
     sc.tl.leiden(adata, resolution=0.5, **leiden)
     adata.uns["cell_type_colors"] = list(plots.palette(adata.obs["cell_type"]).values())
-    return SimpleNamespace(raw=raw, adata=adata, pcs=pcs)
+    return SimpleNamespace(published=published, raw=raw, adata=adata, pcs=pcs)
 
 
 # --- slots and files --------------------------------------------------------------------------
@@ -65,7 +67,8 @@ def same(a, b):
         return a.shape == b.shape and (a != b).nnz == 0
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(a[name], b[name]) for name in a)
-    return np.array_equal(np.asarray(a), np.asarray(b))
+    a, b = np.asarray(a), np.asarray(b)
+    return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
 def differences(a, b):
@@ -73,7 +76,7 @@ def differences(a, b):
 
 
 def test_slots_hold_what_the_table_says():
-    """Here is what we expect, written as a table that a program can check."""
+    """Here is what we expect, as a table that a program can check"""
     adata, raw = start().adata, start().raw
     n, m = adata.shape
     cells, genes = {"X", "layers"}, {"var", "varm"}
@@ -92,7 +95,7 @@ def test_slots_hold_what_the_table_says():
     assert np.allclose(expected.X.data, adata.X.data, rtol=1e-5)
     assert adata.var["highly_variable"].sum() == 2000
     assert not adata.varm["PCs"][~adata.var["highly_variable"]].any()
-    assert adata.uns["X_pca_harmony"]["key"] == ["condition"]
+    assert adata.uns["X_pca_harmony"]["key"] == ["run"]
     assert len(adata.uns["cell_type_colors"]) == len(adata.obs["cell_type"].cat.categories)
 
 
@@ -114,7 +117,7 @@ def files(tmp_path_factory):
     """The lesson's object on disk: plain, compressed and zarr."""
     adata, here = start().adata, tmp_path_factory.mktemp("files")
     adata.write_h5ad(here / "plain.h5ad")
-    adata.write_h5ad(here / "cells.h5ad", compression="gzip")
+    adata.write_h5ad(here / "cells.h5ad", compression="gzip", compression_opts=1)
     with warnings.catch_warnings():  # anndata 0.12 announces its next default zarr format
         warnings.simplefilter("ignore", UserWarning)
         adata.write_zarr(here / "cells.zarr")
@@ -131,13 +134,13 @@ def test_compressed_files_are_less_than_half(files):
 
 @pytest.mark.parametrize("name", ["cells.h5ad", "cells.zarr"])
 def test_everything_comes_back(files, name):
-    """Nothing differs in value. ... Lists come back as arrays."""
+    """Nothing differs in value, but lists come back as arrays"""
     adata = start().adata
     back = (ad.read_zarr if name.endswith("zarr") else ad.read_h5ad)(files / name)
     assert differences(adata, back) == []
     assert list(back.obs_names) == list(adata.obs_names)
     assert list(back.var_names) == list(adata.var_names)
-    for column in ["condition", "cell_type", "leiden"]:
+    for column in ["run", "condition", "cell_type", "leiden"]:
         assert list(back.obs[column].cat.categories) == list(adata.obs[column].cat.categories)
     sent, got = adata.uns["X_pca_harmony"], back.uns["X_pca_harmony"]
     assert [k for k in sent if type(sent[k]) is not type(got[k])] == ["key"]
@@ -160,7 +163,7 @@ def test_a_failed_save_leaves_a_file_that_opens(files):
     careless, target = start().adata.copy(), files / "overwritten.h5ad"
     target.write_bytes((files / "cells.h5ad").read_bytes())
     result = harmonypy.run_harmony(
-        start().pcs, careless.obs, "condition", verbose=False, random_state=0, max_iter_harmony=1
+        start().pcs, careless.obs, "run", verbose=False, random_state=0, max_iter_harmony=1
     )
     careless.uns = {"harmony": result, **careless.uns}
     with pytest.raises(Exception, match="No method registered for writing"):
@@ -170,18 +173,114 @@ def test_a_failed_save_leaves_a_file_that_opens(files):
     assert ("obs", "cell_type") not in lost
 
 
+# --- one type ---------------------------------------------------------------------------------
+
+
+def test_fifteen_rounds_are_enough():
+    """scaled genes, 30 PCs, and 15 rounds with the stop rule off, three times what this run needs."""  # noqa: E501
+    cells = ad.AnnData(obs=start().adata.obs[["run"]], obsm={"X_pca": start().pcs})
+    near = {}
+    for n in [5, 15, 40]:
+        harmonize(cells, "run", **FINISHED | {"max_iter_harmony": n})
+        near[n] = metrics.nearest_neighbors(cells.obsm["X_pca_harmony"], 30).indices
+    for n in [5, 15]:
+        assert (near[n][:, :, None] == near[40][:, None, :]).any(axis=2).mean() > 0.95
+
+
+@cache
+def part(seed=0, scale=True):
+    """The lesson's four embeddings of the T and NK cells, scored."""
+    adata, raw = start().adata, start().raw
+    if not scale:
+        adata = prepare(raw, scale=False)
+        harmonize(adata, "run", seed=seed, **ROUNDS)
+    some = adata[adata.obs["cell_type"].isin(["CD4 T", "CD8 T", "NK"])].copy()
+    if scale:
+        harmonize(some, "run", seed=seed, adjusted_basis="X_again", **ROUNDS)
+    else:
+        some.obsm["X_again"] = some.obsm["X_pca_harmony"]
+    begun = prepare(raw[some.obs_names], scale=scale)
+    harmonize(begun, "run", seed=seed, **ROUNDS)
+    some.obsm["X_begun"] = begun[some.obs_names].obsm["X_pca_harmony"]
+    how = {"batch_key": "run", "label_key": "cell_type", "keep_key": "condition"}
+    four = ["X_pca", "X_pca_harmony", "X_again", "X_begun"]
+    table = metrics.three_numbers(some, **how, use_reps=four)
+    nk = (some.obs["cell_type"] == "NK").to_numpy()
+    for rep in four:
+        table.loc[rep, "NK"] = metrics.own_share(some.obsm[rep], some.obs["cell_type"])[nk].mean()
+    genes = begun.var_names[begun.var["highly_variable"]]
+    return some, table, genes
+
+
+@pytest.mark.parametrize("seed", FEW)
+def test_reusing_and_correcting_again_agree(seed):
+    """Reusing and correcting again agree ... Beginning again mixes as well, and other cells lie side by side. ... neighbours sort by condition, and the types, NK cells first, move closer."""  # noqa: E501
+    table = part(seed)[1]
+    reuse, again, begun = (table.loc[x] for x in ["X_pca_harmony", "X_again", "X_begun"])
+    assert (reuse - again).abs().max() < 0.03
+    assert table.loc["X_pca", "mixing"] < 1.3
+    assert min(reuse["mixing"], begun["mixing"]) > 1.8
+    assert begun["biology kept"] > reuse["biology kept"] + 0.05
+    assert begun["types apart"] < reuse["types apart"] - 0.02
+    assert begun["NK"] < reuse["NK"] - 0.08
+
+
+def test_the_response_weighs_more_within_the_part():
+    """In the genes that vary most within the part, the response to interferon weighs more"""
+    some, _, genes = part()
+    begun = prepare(start().raw[some.obs_names])
+    first = {}
+    for name, cells in {"all": start().adata, "part": begun}.items():
+        mine = cells[some.obs_names]
+        treated = (mine.obs["condition"] == "stimulated").to_numpy()
+        r = [np.corrcoef(mine.obsm["X_pca"][:, i], treated)[0, 1] ** 2 for i in range(30)]
+        first[name] = np.average(r, weights=mine.obsm["X_pca"].var(axis=0))
+    assert first["part"] > 1.5 * first["all"]
+    assert {"ISG15", "IFI6", "MX1", "LY6E"} <= set(genes)
+
+
+def test_unscaled_the_types_stay():
+    """On unscaled genes the condition rises too, types stay, and beginning again mixes less."""
+    table = part(0, scale=False)[1]
+    reuse, begun = table.loc["X_pca_harmony"], table.loc["X_begun"]
+    assert begun["biology kept"] > reuse["biology kept"] + 0.03
+    assert abs(begun["types apart"] - reuse["types apart"]) < 0.02
+    assert begun["mixing"] < reuse["mixing"] - 0.1
+
+
+def test_three_cells_are_shifted_too_far():
+    """About three times too far ... Neither less theta nor tau helps; a fixed lamb does"""
+    some = part()[0]
+    runs = some.obs["run"].to_numpy()
+    ways = {"default": {}, "theta=0": {"theta": 0}, "tau=5": {"tau": 5}, "lamb=1": {"lamb": 1.0}}
+    moved = {name: [] for name in ["reuse", *ways]}
+    for draw in range(5):
+        few = np.random.default_rng(draw).choice(np.flatnonzero(runs == "run 2"), 3, False)
+        cells = some[np.append(np.flatnonzero(runs == "run 1"), few)].copy()
+        ends = {"reuse": cells.obsm["X_pca_harmony"]}
+        for name, way in ways.items():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                harmonize(cells, "run", adjusted_basis="X_few", **way)
+            ends[name] = cells.obsm["X_few"]
+        for name, end in ends.items():
+            moved[name] += list(np.linalg.norm((end - cells.obsm["X_pca"])[-3:], axis=1))
+    far = {name: np.mean(x) for name, x in moved.items()}
+    assert 1.4 < far["reuse"] < 2.4
+    for name in ["default", "theta=0", "tau=5"]:
+        assert 2.5 < far[name] / far["reuse"] < 4.5
+    assert far["lamb=1"] < 1.4 * far["reuse"]
+
+
 # --- genes ------------------------------------------------------------------------------------
 
 
 @cache
 def cd4():
     """Counts of the control's CD4 T cells, genes seen in at least a quarter of them."""
-    adata = start().adata
-    some = adata[(adata.obs["condition"] == "control") & (adata.obs["cell_type"] == "CD4 T")]
-    common = np.asarray((some.layers["counts"] > 0).mean(axis=0)).ravel() >= 0.25
-    return ad.AnnData(
-        some.layers["counts"][:, common], obs=some.obs[[]], var=some.var.loc[common, []]
-    )
+    some = start().published
+    some = some[(some.obs["condition"] == "control") & (some.obs["cell_type"] == "CD4 T")]
+    return some[:, np.asarray((some.X > 0).mean(axis=0)).ravel() >= 0.25].copy()
 
 
 def plant_samples(cells, seed, n_samples=8, spread=0.3, up=25):
@@ -281,7 +380,7 @@ def test_more_cells_make_it_worse(seed):
 @pytest.mark.filterwarnings("ignore:One or more sample arguments is too small")
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_one_against_one_has_no_p_value():
-    """One against one leaves no variation to compare with, so there is no valid p-value for `condition`."""  # noqa: E501
+    """One against one leaves no variation to compare with, so there is no valid p-value for `condition`"""  # noqa: E501
     assert np.isnan(by_samples(plant_samples(cd4(), 0, n_samples=2))).all()
 
 
@@ -307,47 +406,55 @@ def names():
 
 
 @cache
-def split(seed, lacking=()):
-    """Reference with corrected PCs, query, and the query's PCs, batch and types."""
+def split(seed, lacking=(), scale=True):
+    """Reference with corrected PCs, query, and the query's PCs, run and types."""
     adata, raw = start().adata, start().raw
     held = np.random.default_rng(seed).random(len(names())) < 0.2
     kept = names()[~held & ~adata.obs.loc[names(), "cell_type"].isin(lacking).to_numpy()]
-    reference, query = prepare(raw[kept], scale=False), raw[names()[held]].copy()
-    harmonize(reference, "condition", seed=seed, **FINISHED)
+    reference, query = prepare(raw[kept], scale=scale), raw[names()[held]].copy()
+    harmonize(reference, "run", seed=seed, **ROUNDS)
     return SimpleNamespace(
         reference=reference,
+        query=query,
         before=reference.obsm["X_pca"],
         fixed=reference.obsm["X_pca_harmony"],
         types=reference.obs["cell_type"].astype(str).to_numpy(),
-        conditions=reference.obs["condition"].astype(str).to_numpy(),
+        runs=reference.obs["run"].astype(str).to_numpy(),
         on_pcs=project(query, reference),
-        batch=query.obs["condition"].astype(str).to_numpy(),
+        batch=query.obs["run"].astype(str).to_numpy(),
         truth=query.obs["cell_type"].astype(str).to_numpy(),
     )
+
+
+def scaled(cells, reference):
+    chosen = reference.var[reference.var["highly_variable"]]
+    values = cells[:, chosen.index].X.toarray()
+    if "mean" not in chosen:
+        return values
+    return np.clip((values - chosen["mean"].to_numpy()) / chosen["std"].to_numpy(), -10, 10)
 
 
 def project(new, reference):
     new = new[:, reference.var_names].copy()
     sc.pp.normalize_total(new, target_sum=1e4)
     sc.pp.log1p(new)
-    used = reference.var["highly_variable"].to_numpy()
-    centre = reference[:, used].X.mean(axis=0)
-    return np.asarray((new[:, used].X - centre) @ reference.varm["PCs"][used])
+    loadings = reference.varm["PCs"][reference.var["highly_variable"]]
+    return (scaled(new, reference) - scaled(reference, reference).mean(axis=0)) @ loadings
 
 
 def borrow(s, k=15):
     placed = s.on_pcs.copy()
     for level in np.unique(s.batch):
-        known = s.conditions == level
+        known = s.runs == level
         model = KNeighborsRegressor(k).fit(s.before[known], (s.before - s.fixed)[known])
         placed[s.batch == level] -= model.predict(s.on_pcs[s.batch == level])
     return placed
 
 
-def jointly(before, on_pcs, conditions, seed=0):
+def jointly(before, on_pcs, runs, seed=0):
     both = ad.AnnData(obsm={"X_pca": np.vstack([before, on_pcs])})
-    both.obs["condition"] = conditions
-    harmonize(both, "condition", seed=seed, **FINISHED)
+    both.obs["run"] = runs
+    harmonize(both, "run", seed=seed, **ROUNDS)
     return np.split(both.obsm["X_pca_harmony"], [len(before)])
 
 
@@ -362,6 +469,10 @@ def right(labels, truth):
     return hit.mean(), hit.groupby(truth).mean().mean()
 
 
+def ilisi_of(X, new, runs):
+    return np.median(metrics.lisi(np.vstack([X, new]), runs)[len(X) :])
+
+
 def test_the_reference_lands_on_itself():
     """The test is that the reference's own cells land on their own PCs."""
     reference = split(0).reference
@@ -371,82 +482,105 @@ def test_the_reference_lands_on_itself():
 
 @pytest.mark.parametrize("seed", FEW)
 def test_right_labels_do_not_prove_right_places(seed):
-    """All four label equally well, about nine in ten ... *as projected* leaves the cells beside the corrected ones, and only iLISI tells. ... The joint run has its own price: it moves the reference too."""  # noqa: E501
+    """All four label about equally well, nine in ten ... as projected leaves the cells on their own side of the corrected ones, and only iLISI tells. The borrowed shift mixes them as well as the joint run does, which moves the reference too: little here"""  # noqa: E501
     s = split(seed)
-    both = np.append(s.conditions, s.batch)
+    both = np.append(s.runs, s.batch)
     refixed, joint = jointly(s.before, s.on_pcs, both, seed)
     ways = [(s.before, s.on_pcs), (s.fixed, s.on_pcs), (s.fixed, borrow(s)), (refixed, joint)]
     shares = [right(label(X, s.types, new)[0], s.truth)[0] for X, new in ways]
     assert min(shares) > 0.87
-    assert max(shares) - min(shares) < 0.02
-    placed = ways[1:]
-    ilisi = [np.median(metrics.lisi(np.vstack(way), both)[len(way[0]) :]) for way in placed]
-    assert ilisi[0] < 1.25
-    assert ilisi[1] > 1.45
-    assert abs(ilisi[2] - ilisi[1]) < 0.05
+    assert max(shares) - min(shares) < 0.025
+    ilisi = [ilisi_of(*way, both) for way in ways]
+    assert ilisi[0] < 1.35
+    assert 1.5 < ilisi[1] < 1.75
+    assert ilisi[2] > 1.85
+    assert abs(ilisi[3] - ilisi[2]) < 0.05
     spread = np.linalg.norm(s.fixed - s.fixed.mean(axis=0))
-    assert 0.005 < np.linalg.norm(refixed - s.fixed) / spread < 0.05
+    assert 0.005 < np.linalg.norm(refixed - s.fixed) / spread < 0.06
 
 
 @cache
-def lane():
-    adata, raw = start().adata, start().raw
-    lanes = adata.obs.loc[names(), "condition"].astype(str).to_numpy()
-    control, treated = (
-        prepare(raw[names()[lanes == "control"]], scale=False),
-        raw[names()[lanes != "control"]],
-    )
-    types = [x.obs["cell_type"].astype(str).to_numpy() for x in (control, treated)]
-    return control.obsm["X_pca"], project(treated, control), types
+def unseen():
+    """PCs of run 1, run 2 on them, stretched run 2, and the types of both."""
+    runs = start().adata.obs.loc[names(), "run"].astype(str).to_numpy()
+    first, second = (start().raw[names()[runs == run]] for run in ["run 1", "run 2"])
+    first = prepare(first)
+    new, before = project(second, first), first.obsm["X_pca"]
+    to, spread = (np.linalg.norm(X.std(axis=0)) for X in (before, new))
+    middle = new.mean(axis=0)
+    types = [x.obs["cell_type"].astype(str).to_numpy() for x in (first, second)]
+    return before, new, middle + (new - middle) * to / spread, types, to / spread
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_correction_helps_the_rarer_types_of_a_new_lane(seed):
-    """Most cells found their type before; the correction helps the rarer types most."""
-    before, new, (old_types, new_types) = lane()
-    conditions = np.repeat(["control", "stimulated"], [len(before), len(new)])
-    labels = label(before, old_types, new)[0]
-    X, placed = jointly(before, new, conditions, seed)
-    corrected = label(X, old_types, placed)[0]
-    plain, fixed = right(labels, new_types), right(corrected, new_types)
-    assert 0.85 < plain[0] < fixed[0] + 0.005
-    assert fixed[1] > plain[1] + 0.04
-    by_type = [pd.Series(x == new_types).groupby(new_types).mean() for x in (labels, corrected)]
-    gain = by_type[1] - by_type[0]
-    assert gain[["DC", "pDC"]].min() > 0.15
-    assert gain[["CD4 T", "CD14 Mono", "B"]].abs().max() < 0.05
+def test_correction_helps_the_labels_of_an_unseen_run(seed):
+    """The correction helps the labels, those of the rarer types most; the mixing hardly rises. ... new cells lie nearer to the middle ... Stretched to the same spread before, they mix too"""  # noqa: E501
+    before, new, stretched, (old_types, new_types), ratio = unseen()
+    runs = np.repeat(["run 1", "run 2"], [len(before), len(new)])
+    ways = {"uncorrected": (before, new), "jointly": jointly(before, new, runs, seed)}
+    ways["stretched"] = jointly(before, stretched, runs, seed)
+    labels = {name: label(X, old_types, placed)[0] for name, (X, placed) in ways.items()}
+    ilisi = {name: ilisi_of(*way, runs) for name, way in ways.items()}
+    plain, fixed = (right(labels[name], new_types) for name in ["uncorrected", "jointly"])
+    assert fixed[0] > plain[0] + 0.03
+    assert fixed[1] - plain[1] > 1.5 * (fixed[0] - plain[0])
+    assert ilisi["jointly"] < ilisi["uncorrected"] + 0.1 < 1.35
+    assert ratio > 1.25
+    assert ilisi["stretched"] > 1.7
+
+
+def test_new_cells_of_the_same_run_lie_nearer_to_the_middle_too():
+    """the axes follow run 1's own cells, noise included"""
+    s = split(0)
+    for run in ["run 1", "run 2"]:
+        own, held = s.before[s.runs == run], s.on_pcs[s.batch == run]
+        assert np.linalg.norm(held.std(axis=0)) < 0.95 * np.linalg.norm(own.std(axis=0))
 
 
 @cache
-def strangers(missing, seed):
-    s = split(seed, (missing,))
+def strangers(missing, seed, scale=True):
+    s = split(seed, (missing,), scale)
     given, sure, far = label(s.fixed, s.types, borrow(s))
     strange = s.truth == missing
     far = far / np.quantile(far[~strange], 0.95)
-    return SimpleNamespace(strange=strange, given=given, sure=sure >= 0.8, near=far <= 1, far=far)
+    genes = {"B": ["CD79A", "MS4A1"], "NK": ["GNLY", "KLRD1"]}[missing]
+    seen = s.query[:, genes].X.sum(axis=1).A1 > 0
+    sure, near = sure >= 0.8, far <= 1
+    return SimpleNamespace(strange=strange, given=given, sure=sure, near=near, far=far, seen=seen)
 
 
 @pytest.mark.parametrize("seed", FEW)
-def test_b_cells_betray_themselves(seed):
-    """B cells betray themselves: their votes are split, and few pass both limits."""
-    s = strangers("B", seed)
-    assert pd.Series(s.given[s.strange]).value_counts().index[0] == "CD4 T"
-    assert s.sure[s.strange].mean() < 0.5
-    assert (s.sure & s.near)[s.strange].mean() < 0.4
-    assert (s.sure & s.near)[~s.strange].mean() > 0.75
-
-
-@pytest.mark.parametrize("seed", FEW)
-def test_nk_cells_get_a_wrong_label_with_confidence(seed):
-    """NK cells are called CD8 T as confidently as cells of known types get their labels, and about half pass both limits. ... No limit parts the grey from the dashed line."""  # noqa: E501
-    s = strangers("NK", seed)
-    assert (s.given[s.strange] == "CD8 T").mean() > 0.88
-    assert s.sure[s.strange].mean() > s.sure[~s.strange].mean() - 0.05
-    assert 0.4 < (s.sure & s.near)[s.strange].mean() < 0.7
-    assert np.median(s.far[s.strange]) > np.median(s.far[~s.strange])
+@pytest.mark.parametrize(("missing", "called"), [("B", "CD4 T"), ("NK", "CD8 T")])
+def test_strangers_get_wrong_labels_with_confidence(missing, called, seed):
+    """Both get wrong ones with confidence, CD4 T and CD8 T, and most pass both limits. ... No limit parts the grey from the dashed line."""  # noqa: E501
+    s = strangers(missing, seed)
+    assert (s.given[s.strange] == called).mean() > 0.9
+    assert s.sure[s.strange].mean() > s.sure[~s.strange].mean() - 0.1
+    assert (s.sure & s.near)[s.strange].mean() > 0.55
     limits = np.linspace(0.5, 1.5, 101)
     wrong = [(s.far[s.strange] <= x).mean() + (s.far[~s.strange] > x).mean() for x in limits]
     assert min(wrong) > 0.2
+
+
+@pytest.mark.parametrize("seed", FEW)
+def test_markers_tell_b_cells(seed):
+    """the B cells' own counts do: a marker is in most of them, and in hardly a known cell called CD4 T (last column). For NK cells not even that helps much"""  # noqa: E501
+    for missing, least, most in [("B", 0.7, 0.05), ("NK", 0.9, 1)]:
+        s = strangers(missing, seed)
+        called = pd.Series(s.given[s.strange]).mode()[0]
+        alike = ~s.strange & (s.given == called)
+        assert s.seen[s.strange].mean() > least
+        assert s.seen[alike].mean() < most
+        if missing == "NK":
+            assert s.seen[alike].mean() > 0.5
+
+
+def test_unscaled_b_cells_betray_themselves():
+    """On unscaled genes, whose axes follow the genes of highest expression, B cells betray themselves: their votes are split."""  # noqa: E501
+    s = strangers("B", 0, scale=False)
+    assert s.sure[s.strange].mean() < 0.5
+    assert (s.sure & s.near)[s.strange].mean() < 0.5
+    assert (s.sure & s.near)[~s.strange].mean() > 0.7
 
 
 # --- LSI --------------------------------------------------------------------------------------
@@ -463,24 +597,28 @@ def lsi():
 
 
 def test_first_component_is_an_offset():
-    """Its first component points from zero to the middle of the cells, and is mostly an offset. ... The second agrees with depth as well, because monocytes hold more RNA, and it has no offset."""  # noqa: E501
+    """its first component points from zero to the middle of the cells, and is mostly an offset. ... the second and the third agree with depth as well, because monocytes hold more RNA and run 2 is shallower, and they have no offset."""  # noqa: E501
     Z, depth = lsi()
-    r = [abs(np.corrcoef(Z[:, i], depth)[0, 1]) for i in range(2)]
+    obs = start().adata.obs
+    r = [abs(np.corrcoef(Z[:, i], depth)[0, 1]) for i in range(3)]
     offset = np.abs(Z.mean(axis=0)) / Z.std(axis=0)
     assert r[0] > 0.7
-    assert r[1] > 0.4
+    assert min(r[1:]) > 0.4
     assert offset[0] > 4
     assert offset[1:].max() < 0.3
-    mono = (start().adata.obs["cell_type"] == "CD14 Mono").to_numpy()
+    mono, second = (obs["cell_type"] == "CD14 Mono").to_numpy(), (obs["run"] == "run 2").to_numpy()
     assert abs(np.corrcoef(Z[:, 1], mono)[0, 1]) > 0.6
+    assert abs(np.corrcoef(Z[:, 2], second)[0, 1]) > 0.6
     assert np.median(depth[mono]) > np.median(depth[~mono]) + 0.4
+    assert np.median(depth[second]) < np.median(depth[~second]) - 0.4
 
 
-def after(Z, seed=0):
+def after(Z, seed=0, **settings):
     """Median iLISI and cLISI of named cells after the correction of an embedding."""
-    obs = start().adata.obs[["condition", "cell_type"]].astype(str)
+    obs = start().adata.obs[["run", "cell_type"]].astype(str)
     cells = ad.AnnData(obs=obs, obsm={"X": Z})
-    harmonize(cells, "condition", basis="X", adjusted_basis="Z", seed=seed, **FINISHED)
+    how = {"basis": "X", "adjusted_basis": "Z", "seed": seed}
+    harmonize(cells, "run", **how, **ROUNDS, **settings)
     named = (obs["cell_type"] != "unassigned").to_numpy()
     return np.median(metrics.lisi(cells.obsm["Z"][named], obs[named]), axis=0)
 
@@ -491,24 +629,26 @@ def cosine(Z):
 
 @pytest.mark.parametrize("seed", FEW)
 def test_the_offset_is_to_blame(seed):
-    """Centred, it keeps that component and mixes just as well. ... Only as it is, with the offset, it mixes less."""  # noqa: E501
+    """LSI mixes less than scaled PCs here ... its types stay as pure. Without the first component or centred, it does about equally well; as it is, with the offset, it mixes least."""  # noqa: E501
     Z = lsi()[0]
     centred, as_is = after(Z - Z.mean(axis=0), seed), after(Z, seed)
-    assert as_is[0] < centred[0] - 0.1
+    assert as_is[0] < centred[0] - 0.15
     if seed > 0:
         return
     pca, dropped = after(start().pcs), after(Z[:, 1:])
-    assert dropped[0] > pca[0]
-    assert abs(centred[0] - dropped[0]) < 0.05
+    assert max(dropped[0], centred[0]) < pca[0] - 0.1
+    assert abs(centred[0] - dropped[0]) < 0.1
     assert max(dropped[1], centred[1]) < pca[1] + 0.02
-    assert cosine(Z) > 0.75
+    assert 0.65 < cosine(Z) < 0.75
     assert max(cosine(Z[:, 1:]), cosine(Z - Z.mean(axis=0)), cosine(start().pcs)) < 0.1
 
 
 @pytest.mark.parametrize("seed", FEW)
 def test_ten_steps_aside(seed):
-    """Add 10 to every PC ... Does Harmony's result change?
-
-    It hardly corrects (Exercise 5).
-    """
-    assert after(start().pcs + 10, seed)[0] < 1.25
+    """All cells lie in one direction, so all soft clusters are alike and every cell gets the same shift: what nclust=1 would do."""  # noqa: E501
+    obs = start().adata.obs[["run"]]
+    cells = ad.AnnData(obs=obs, obsm={"X_pca": start().pcs, "X_aside": start().pcs + 10})
+    harmonize(cells, "run", seed=seed, basis="X_aside", adjusted_basis="X_far", **ROUNDS)
+    harmonize(cells, "run", seed=seed, adjusted_basis="X_one", nclust=1, **ROUNDS)
+    assert np.allclose(cells.obsm["X_far"] - 10, cells.obsm["X_one"], atol=0.01)
+    assert 1.7 < np.median(metrics.lisi(cells.obsm["X_far"], obs["run"])) < 1.85
