@@ -3,7 +3,9 @@
 In a notebook, leave the call on the last line of its cell, without a semicolon.
 
 Cells are drawn in random order, so that the batch drawn last does not hide the first.
-Colours: the *muted* scheme of Paul Tol (SRON/EPS/TN/09-002, 2021) and a grey.
+Colours: the *muted* scheme of Paul Tol (SRON/EPS/TN/09-002, 2021) and a grey; beyond nine
+categories 21 more, each as far as could be from all others in CIELAB, also to a reader who is
+blind to green; beyond 30 a colour map, for by then no eye tells them apart.
 """
 
 from __future__ import annotations
@@ -15,7 +17,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from scipy.ndimage import gaussian_filter
+
+from helpers.checks import missing_words, shown
 
 COLORS = [
     "#332288",  # indigo
@@ -28,8 +34,21 @@ COLORS = [
     "#882255",  # wine
     "#999933",  # olive
 ]
+# fmt: off
+MORE = [
+    "#0000FF", "#22FF00", "#FF11FF", "#003355", "#442200", "#0088FF", "#AA1100",
+    "#00EE99", "#0055FF", "#DD8800", "#003322", "#9933CC", "#FF3366", "#9988CC",
+    "#88DD44", "#FFCCFF", "#0077AA", "#FF11BB", "#EE88FF", "#0000AA", "#776655",
+]
+# fmt: on
 GREY = "#BBBBBB"
-UNNAMED = {"unassigned", "unknown", "nan"}  # drawn in grey
+UNNAMED = {"unassigned", "unknown"}  # drawn in grey, as missing labels are
+FEW_NUMBERS = 30  # whole numbers with no more levels are names, such as lanes or clusters
+LEGEND = 100  # entries that a legend may have
+TINY = 10, 0.002  # cells, and share of them, below which a group gets no name on the data
+SIDES = "width", "height"
+NO_LABEL = "(no label)"
+LEAST = 3.0, 2.6  # inches, width and height of a panel beside its legend
 
 
 def use_style() -> None:
@@ -52,10 +71,13 @@ def use_style() -> None:
 
 
 def palette(labels: pd.Series) -> dict[str, str]:
-    """One colour for each category, grey for cells without a name; colours repeat after nine."""
+    """One colour for each category, no two the same; grey for cells without a name."""
     categories = labels.astype("category").cat.categories
-    named = [name for name in categories if str(name) not in UNNAMED]
-    colors = {name: COLORS[i % len(COLORS)] for i, name in enumerate(named)}
+    named = [name for name in categories if not _unnamed(name)]
+    colors = COLORS + MORE
+    if len(named) > len(colors):
+        colors = [to_hex(c) for c in plt.get_cmap("turbo")(np.linspace(0, 1, len(named)))]
+    colors = dict(zip(named, colors, strict=False))
     return {name: colors.get(name, GREY) for name in categories}
 
 
@@ -80,17 +102,26 @@ def embedding(
     title
         Above the panel; ``color`` by default.
     on_data
-        Write the names of the categories on the cells, at their median position, as well as
-        in the legend, so that the picture can be read without colour.
+        Write the names of the categories on the cells, where theirs are densest, as well as
+        in the legend, so that the picture can be read without colour. Categories of fewer than
+        10 cells, or of 0.2 % of all, get none.
+
+    Whole numbers with at most 30 levels are categories, others a colour bar. The figure grows
+    with its legend.
 
     Raises
     ------
     KeyError
         There is no such embedding, column or gene.
+    TypeError
+        A list in place of one column.
+    ValueError
+        The embedding has a single dimension, two columns share the name, or there are more than
+        100 categories.
     """
-    fig, ax = plt.subplots(figsize=(5.5, 4))
+    fig, ax = plt.subplots(figsize=(5.5, 4), layout="constrained")
     _draw(ax, _coordinates(adata, basis), _values(adata, color), title or color, on_data)
-    return _closed(fig)
+    return _closed(_grown(fig, 1, 1))
 
 
 def before_after(
@@ -108,14 +139,13 @@ def before_after(
     """
     colors = [color] if isinstance(color, str) else list(color)
     left, right = _coordinates(adata, before), _coordinates(adata, after)
-    fig, axes = plt.subplots(
-        len(colors), 2, figsize=(9.5, 3.8 * len(colors)), sharex=True, sharey=True, squeeze=False
-    )
+    shared = {"sharex": True, "sharey": True, "squeeze": False, "layout": "constrained"}
+    fig, axes = plt.subplots(len(colors), 2, figsize=(9.5, 3.8 * len(colors)), **shared)
     for row, name in zip(axes, colors, strict=True):
         values = _values(adata, name)
         _draw(row[0], left, values, f"{titles[0]}: {name}", on_data, legend=False)
         _draw(row[1], right, values, f"{titles[1]}: {name}", on_data)
-    return _closed(fig)
+    return _closed(_grown(fig, len(colors), 2))
 
 
 def convergence(records: Mapping) -> Figure:
@@ -182,18 +212,61 @@ def _closed(fig: Figure) -> Figure:
     return fig
 
 
+def _grown(fig: Figure, n_rows: int, n_columns: int) -> Figure:
+    """Make the figure as large as its legends and panels need."""
+    legends = [ax.get_legend().get_window_extent() for ax in fig.axes if ax.get_legend()]
+    if legends:
+        wide, high = (max(getattr(box, side) for box in legends) / fig.dpi for side in SIDES)
+        width, height = fig.get_size_inches()
+        width = max(width, n_columns * LEAST[0] + wide + 0.3)
+        fig.set_size_inches(width, max(height, n_rows * max(LEAST[1], high + 0.3)))
+    return fig
+
+
 def _coordinates(adata: ad.AnnData, basis: str) -> np.ndarray:
-    if basis not in adata.obsm:
-        raise KeyError(f"adata.obsm has no {basis!r}; it has: {', '.join(adata.obsm)}.")
-    return np.asarray(adata.obsm[basis])[:, :2]
+    if not isinstance(basis, str) or basis not in adata.obsm:
+        raise KeyError(f"adata.obsm has no {shown(basis)}; it has: {', '.join(adata.obsm)}.")
+    xy = np.asarray(adata.obsm[basis])[:, :2]
+    if xy.shape[1] < 2:
+        raise ValueError(f"adata.obsm[{basis!r}] has one dimension; a picture needs two.")
+    return xy
 
 
 def _values(adata: ad.AnnData, color: str) -> pd.Series:
+    """Categories, or numbers for a colour bar."""
+    if not isinstance(color, str):
+        raise TypeError(f"Name one column of adata.obs or one gene, not {shown(color)}.")
     if color not in adata.obs and color not in adata.var_names:
         raise KeyError(f"{color!r} is neither a column of adata.obs nor a gene of adata.")
-    values = adata.obs[color] if color in adata.obs else adata[:, [color]].to_df()[color]
-    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    return pd.Series(values) if numeric else pd.Series(adata.obs[color].astype("category").array)
+    if color not in adata.obs:
+        return pd.Series(adata[:, [color]].to_df()[color])
+    values = adata.obs[color]
+    if values.ndim > 1:
+        raise ValueError(f"adata.obs has several columns {color!r}: rename all but one of them.")
+    whole = pd.api.types.is_integer_dtype(values) and values.nunique() <= FEW_NUMBERS
+    truth = pd.api.types.is_bool_dtype(values)
+    if pd.api.types.is_numeric_dtype(values) and not (whole or truth):
+        return pd.Series(values.astype(float))
+    named = pd.Series(values.astype("category").array).cat.remove_unused_categories()
+    if len(named.cat.categories) > LEGEND:
+        raise ValueError(
+            f"{color!r} has {len(named.cat.categories):,} categories, more than a legend holds."
+        )
+    return named.cat.add_categories(NO_LABEL).fillna(NO_LABEL) if named.isna().any() else named
+
+
+def _unnamed(name: object) -> bool:
+    return str(name) in UNNAMED or name == NO_LABEL or bool(missing_words([name]))
+
+
+def _densest(xy: np.ndarray) -> np.ndarray:
+    """A point in the densest part of a group: the median of its cells there."""
+    counts, *edges = np.histogram2d(*xy.T, bins=20)
+    peak = np.unravel_index(gaussian_filter(counts, 1.5).argmax(), counts.shape)
+    near = np.ones(len(xy), dtype=bool)
+    for axis, (edge, at) in enumerate(zip(edges, peak, strict=True)):
+        near &= (xy[:, axis] >= edge[max(at - 1, 0)]) & (xy[:, axis] <= edge[min(at + 2, 20)])
+    return np.median(xy[near], axis=0)
 
 
 def _draw(
@@ -219,10 +292,17 @@ def _draw(
             ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), ncols=1 + len(colors) // 14)
         if on_data:
             outline = {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.7}
+            least = max(TINY[0], TINY[1] * len(xy))
             for name, rows in values.groupby(values, observed=True).indices.items():
-                if str(name) not in UNNAMED:
-                    middle = np.median(xy[rows], axis=0)
-                    ax.text(*middle, str(name), ha="center", va="center", fontsize=8, bbox=outline)
+                if not _unnamed(name) and len(rows) >= least:
+                    ax.text(
+                        *_densest(xy[rows]),
+                        str(name),
+                        ha="center",
+                        va="center",
+                        fontsize=8,
+                        bbox=outline,
+                    )
     else:
         points = ax.scatter(*xy[order].T, c=values.to_numpy()[order], **style)
         if legend:

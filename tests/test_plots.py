@@ -95,3 +95,126 @@ def test_a_missing_embedding_gets_one_sentence(adata, name):
 def test_an_unknown_colour_gets_one_sentence(adata):
     with pytest.raises(KeyError, match="neither a column"):
         plots.embedding(adata, "lane")
+
+
+@pytest.mark.parametrize("n", [2, 9, 10, 30, 31, 80])
+def test_no_two_categories_share_a_colour(n):
+    colors = plots.palette(pd.Series([f"type {i:02d}" for i in range(n)]))
+    assert len(set(colors.values())) == n
+    assert plots.GREY not in colors.values()
+    if n <= 9:
+        assert list(colors.values()) == plots.COLORS[:n]
+
+
+def test_thirty_colours_are_as_far_apart_as_the_first_nine():
+    colour = pytest.importorskip("skimage.color")
+
+    def least(colors):
+        lab = colour.rgb2lab(np.array([mpl.colors.to_rgb(c) for c in colors])[None])[0]
+        apart = np.linalg.norm(lab[:, None] - lab[None], axis=2)
+        return apart[np.triu_indices(len(lab), 1)].min()
+
+    assert len(plots.COLORS + plots.MORE) == 30
+    assert least(plots.COLORS + plots.MORE + [plots.GREY, "#FFFFFF"]) > 15
+    assert least(plots.COLORS + plots.MORE) > 0.95 * least(plots.COLORS)
+
+
+KINDS = {  # a column, and whether it is names
+    "whole numbers": (np.arange(200) % 3, True),
+    "unsigned": ((np.arange(200) % 3).astype("u1"), True),
+    "masked": (pd.array(np.arange(200) % 3, dtype="Int64"), True),
+    "truth": (np.arange(200) % 2 > 0, True),
+    "text": (["a", "b"] * 100, True),
+    "counts of genes": (np.arange(200) * 7, False),
+    "fractions": (np.linspace(0, 1, 200), False),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_numbers_of_few_levels_are_names(adata, kind):
+    values, names = KINDS[kind]
+    adata.obs["lane"] = pd.Series(values).set_axis(adata.obs_names)
+    ax, *bar = plots.embedding(adata, "lane").axes
+    assert (ax.get_legend() is not None) == names
+    assert len(bar) == (not names)
+    if names:
+        labels = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert labels == [str(level) for level in sorted(adata.obs["lane"].unique())]
+
+
+def test_cells_without_a_label_are_drawn_in_grey_and_not_named(adata):
+    adata.obs["cell_type"] = adata.obs["cell_type"].where(np.arange(200) > 50)
+    ax = plots.embedding(adata, "cell_type", on_data=True).axes[0]
+    assert len(ax.collections[0].get_offsets()) == 200
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["T", "unassigned", "(no label)"]
+    assert [text.get_text() for text in ax.texts] == ["T"]
+    grey = (ax.collections[0].get_facecolors() == to_rgba(plots.GREY)).all(axis=1).sum()
+    assert grey == (adata.obs["cell_type"] != "T").sum()
+
+
+LONG = "a long name of a type with its state, "
+
+
+@pytest.mark.parametrize(("name", "n"), [("T", 2), ("T", 60), (LONG, 2), (LONG, 30)])
+@pytest.mark.parametrize("draw", ["embedding", "before_after"])
+def test_no_legend_is_cut_and_no_panel_is_squeezed(adata, draw, name, n):
+    adata.obs["many"] = pd.Categorical([f"{name}{i % n}" for i in range(200)])
+    colors = "many" if draw == "embedding" else ["many", "batch"]
+    fig = getattr(plots, draw)(adata, colors)
+    fig.draw_without_rendering()  # a closed figure has no canvas that draws
+    inside = fig.bbox.padded(1)
+    for ax in fig.axes:
+        for part in filter(None, [ax.get_legend(), ax.title]):
+            box = part.get_window_extent()
+            assert inside.x0 <= box.x0 <= box.x1 <= inside.x1
+            assert inside.y0 <= box.y0 <= box.y1 <= inside.y1
+        width, height = ax.get_window_extent().size / fig.dpi
+        assert width > 2.3
+        assert height > 1.8
+
+
+def test_a_small_legend_leaves_the_figure_as_it_was(adata):
+    assert tuple(plots.embedding(adata, "batch").get_size_inches()) == (5.5, 4)
+    assert tuple(plots.before_after(adata, "batch").get_size_inches()) == (9.5, 3.8)
+
+
+def test_a_name_stands_on_the_densest_group(adata):
+    """Not between two groups, where there are no cells, as the median of both may be."""
+    rng = np.random.default_rng(0)
+    centre = np.where(
+        np.arange(200)[:, None] < 90, -10, np.where(np.arange(200)[:, None] < 110, 0, 10)
+    )
+    adata.obsm["X_umap"] = rng.normal(size=(200, 2)) * 0.5 + centre
+    adata.obsm["X_umap"][90:110] += rng.normal(size=(20, 2)) * 3
+    adata.obs["one"] = "A"
+    (text,) = plots.embedding(adata, "one", on_data=True).axes[0].texts
+    assert np.abs(np.abs(text.get_position()) - 10).max() < 1
+
+
+def test_a_tiny_group_gets_no_name_on_the_data(adata):
+    adata.obs["group"] = ["tiny"] * 9 + ["small"] * 10 + ["large"] * 181
+    ax = plots.embedding(adata, "group", on_data=True).axes[0]
+    assert {text.get_text() for text in ax.texts} == {"small", "large"}
+    assert "tiny" in {text.get_text() for text in ax.get_legend().get_texts()}
+
+
+WRONG = {
+    "a list": ({"color": ["batch"]}, TypeError, "Name one column"),
+    "None": ({"color": None}, TypeError, "Name one column"),
+    "basis of a list": ({"basis": ["X_umap"]}, KeyError, "it has: X_umap"),
+    "one dimension": ({"basis": "X_one"}, ValueError, "a picture needs two"),
+    "barcodes": ({"color": "barcode"}, ValueError, "200 categories, more than a legend holds"),
+    "twice": ({"color": "twice"}, ValueError, "several columns 'twice'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_be_drawn_gets_one_sentence(adata, case):
+    asked, error, words = WRONG[case]
+    adata.obsm["X_one"] = adata.obsm["X_umap"][:, :1]
+    adata.obs["barcode"] = adata.obs_names
+    adata.obs["more"] = adata.obs["twice"] = "a"
+    adata.obs.columns = [name.replace("more", "twice") for name in adata.obs]
+    with pytest.raises(error, match=words):
+        plots.embedding(adata, **{"color": "batch", **asked})
