@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from contextlib import suppress
 from numbers import Real
 from typing import Any
@@ -45,7 +45,7 @@ def string_labels(obs: pd.DataFrame, name: str) -> pd.Series:
         raise ValueError(f"obs has several columns {name!r}: rename all but one of them.")
     gaps = obs[name].isna().to_numpy()
     labels = pd.Series(obs[name].astype(str).to_numpy(), name=name).astype("category")
-    words = [level for level in labels[~gaps].unique() if level.strip() in MISSING_WORDS]
+    words = missing_words(labels[~gaps].unique())
     missing = int((gaps | labels.isin(words)).sum())
     if missing:
         written = f" (written {', '.join(map(repr, sorted(words)))})" if words else ""
@@ -54,8 +54,7 @@ def string_labels(obs: pd.DataFrame, name: str) -> pd.Series:
             "label those cells or leave them out."
         )
     n_levels = len(labels.cat.categories)
-    numeric = pd.api.types.is_numeric_dtype(obs[name])
-    if numeric and n_levels > MANY_LEVELS and len(obs) < FEW_CELLS * n_levels:
+    if is_measurement(obs[name].unique(), len(obs)):
         raise ValueError(
             f"obs[{name!r}] holds numbers with {n_levels} levels for {len(obs)} cells: a "
             f"measurement is no batch; bin it first, for example with pd.qcut(obs[{name!r}], 4)."
@@ -86,6 +85,17 @@ def float_matrix(values: ArrayLike, name: str) -> np.ndarray:
     if (np.isfinite(matrix) & (np.abs(matrix) > 1e100)).any():
         raise ValueError(f"{name} holds numbers beyond 1e100, whose squares overflow: rescale it.")
     return matrix
+
+
+def missing_words(levels: Iterable) -> list:
+    """Those of the levels that are words for a missing label."""
+    return [x for x in levels if isinstance(x, str) and x.strip() in MISSING_WORDS]
+
+
+def is_measurement(levels: ArrayLike, n_cells: int) -> bool:
+    """Whether these levels are numbers, many, and each of few cells, as of ``n_genes``."""
+    numeric = pd.api.types.is_numeric_dtype(levels)
+    return bool(numeric and len(levels) > MANY_LEVELS and n_cells < FEW_CELLS * len(levels))
 
 
 def small_levels(labels: pd.Series, at_most: int = SMALL) -> str:

@@ -3,16 +3,21 @@
 Everywhere ``X`` is an embedding of shape (n_cells, n_dims), such as ``adata.obsm["X_pca"]``, and
 labels are one-dimensional of length n_cells (list, array, Series or Categorical; read in order,
 an index is ignored). Unusable input raises ``ValueError`` with one sentence: X not 2-D, not
-numeric, not finite or beyond 1e100; labels missing, of another length, all one level or one level
-per cell; too few cells. Neighbours and silhouettes are exact, so their time grows with n_cells
-squared; memory does not.
+numeric, not finite or beyond 1e100; labels missing (words for it, such as ``nan``, count), of
+another length, all one level or one level per cell, or measurements; too few cells.
+
+Neighbours and silhouettes are exact, so their time grows with n_cells squared; memory does not.
+Above 50,000 cells the single scores warn of that, and the tables sample: 10,000 cells are asked
+about their neighbours among all. `lisi_interval` gives the error of a median so estimated.
 
 scikit-learn and SciPy supply silhouette, ARI, NMI, neighbours and components. scib-metrics has
 most of these scores but brings JAX and more than 1 GB, so it only cross-checks these in a test.
 """
 
 import random
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 import igraph
@@ -22,14 +27,16 @@ from anndata import AnnData
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
-from scipy.stats import chi2
+from scipy.stats import binom, chi2
 from sklearn import config_context
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_samples
 from sklearn.neighbors import NearestNeighbors
 
-from helpers.checks import float_matrix
+from helpers.checks import float_matrix, is_measurement, missing_words, number, shown
 
 _BLOCK = 4096  # cells handled at a time
+EXACT = 50_000  # cells up to which all are asked
+SAMPLE = 10_000  # cells asked beyond
 
 _KORSUNSKY, _LUECKEN = "10.1038/s41592-019-0619-0", "10.1038/s41592-021-01336-8"
 _BUTTNER = "10.1038/s41592-018-0254-1"
@@ -97,22 +104,80 @@ def _codes(labels: ArrayLike, n_cells: int, name: str, one_level: bool = False) 
     codes, levels = pd.factorize(pd.Series(labels))
     if len(codes) != n_cells:
         raise ValueError(f"{name} has {len(codes)} values for {n_cells} cells (rows of X).")
-    if missing := (codes < 0).sum():
+    words = pd.Series(levels).isin(missing_words(levels)).to_numpy()
+    if missing := np.isin(codes, [-1, *np.flatnonzero(words)]).sum():
         raise ValueError(f"{name} is missing for {missing} of {n_cells} cells; name or drop them.")
     if len(levels) < 2 and not one_level:
         raise ValueError(f"{name} has fewer than two levels; this score compares levels.")
     if len(levels) == n_cells and not one_level:
         raise ValueError(f"{name} differs for every cell; were barcodes passed by mistake?")
+    if is_measurement(levels, n_cells) and not one_level:
+        raise ValueError(f"{name} is a measurement with {len(levels)} values; bin it first.")
     return codes
 
 
-def _search(X: np.ndarray, k: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+def _say_slow(n_cells: int) -> None:
+    """All cells are about to be compared with all: say so where that takes long."""
+    if n_cells > EXACT:
+        warnings.warn(
+            f"{n_cells:,} cells are compared with all others, and the time grows with the square "
+            "of that: ask fewer with queries=sample_cells(...), as score does, or take a subset.",
+            stacklevel=4,
+        )
+
+
+def sample_cells(n_cells: int, n: int = SAMPLE, *, seed: int = 0) -> np.ndarray:
+    """Rows of n cells drawn at random, in order; all of them where there are no more.
+
+    Raises
+    ------
+    ValueError : n or n_cells is not a whole number, or n is below 1.
+    """
+    if (size := number(n, whole=True)) is None or size < 1:
+        raise ValueError(f"Ask a whole number of cells, at least 1, not {shown(n)}.")
+    if (total := number(n_cells, whole=True)) is None or total < 0:
+        raise ValueError(f"n_cells must be a whole number, not {shown(n_cells)}.")
+    if size >= total:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(seed).choice(total, size, replace=False))
+
+
+def _per_level(codes: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Rows of up to n cells of each level, in order."""
+    order = np.random.default_rng(seed).permutation(len(codes))
+    rank = pd.Series(order).groupby(codes[order]).cumcount().to_numpy()
+    return np.sort(order[rank < n])
+
+
+def _evenly(types: pd.Series, n: int, seed: int) -> np.ndarray:
+    """Rows for a score that averages over types: as many of a rare type as of a frequent one."""
+    codes = _codes(types, len(types), "labels")
+    return _per_level(codes, max(n // (codes.max() + 1), 100), seed)
+
+
+def _asked(queries: ArrayLike | None, n_cells: int) -> np.ndarray | None:
+    """Rows to ask, or None for all."""
+    if queries is None:
+        return None
+    rows = np.asarray(queries)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or not rows.size:
+        raise ValueError("queries must be rows of X: one or more whole numbers, one-dimensional.")
+    if rows.min() < 0 or rows.max() >= n_cells:
+        raise ValueError(f"queries must be rows of X, from 0 to {n_cells - 1}.")
+    return rows
+
+
+def _search(
+    X: np.ndarray, k: int, queries: np.ndarray | None = None
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Yield rows, indices and distances of the k nearest other cells, block by block."""
+    queries = np.arange(len(X)) if queries is None else queries
+    _say_slow(len(queries))
     X = X - X.mean(axis=0)  # the fast distances lose digits far from the origin
     norm = np.linalg.norm(X, axis=1)
     tree = NearestNeighbors().fit(X)
-    for start in range(0, len(X), _BLOCK):
-        cells = np.arange(start, min(start + _BLOCK, len(X)))
+    for start in range(0, len(queries), _BLOCK):
+        cells = queries[start : start + _BLOCK]
         distances, indices = tree.kneighbors(X[cells], n_neighbors=k + 1)
         itself = indices == cells[:, None]  # not always the first: cells may be duplicated
         itself[~itself.any(axis=1), -1] = True  # hidden by more than k duplicates
@@ -124,38 +189,46 @@ def _search(X: np.ndarray, k: int) -> Iterator[tuple[slice, np.ndarray, np.ndarr
         yield slice(start, start + len(cells)), indices, distances
 
 
-def nearest_neighbors(X: ArrayLike, n_neighbors: int = 90) -> Neighbors:
+def nearest_neighbors(
+    X: ArrayLike, n_neighbors: int = 90, *, queries: ArrayLike | None = None
+) -> Neighbors:
     """Find the exact nearest other cells once, to share between scores.
 
     Parameters
     ----------
     X : (n_cells, n_dims) embedding.
     n_neighbors : per cell, without the cell itself; at most n_cells - 1 are returned.
+    queries : rows of X, such as `sample_cells` draws; only their neighbours, which may be any
+        cells, are found. None asks all.
 
     Returns
     -------
-    Neighbors, 12 bytes per cell and neighbour; ties at the edge are broken arbitrarily.
+    Neighbors, 12 bytes per cell asked and neighbour; ties at the edge are broken arbitrarily.
 
     Raises
     ------
-    ValueError : unusable X, or n_neighbors below 1.
+    ValueError : unusable X or queries, or n_neighbors below 1.
     """
     X = _embedding(X)
-    if n_neighbors < 1:
+    if (number(n_neighbors, whole=True) or 0) < 1:
         raise ValueError("A neighbourhood must hold at least one other cell.")
-    shape = (len(X), min(int(n_neighbors), len(X) - 1))
+    queries = _asked(queries, len(X))
+    n_asked = len(X) if queries is None else len(queries)
+    shape = (n_asked, min(int(n_neighbors), len(X) - 1))
     found = Neighbors(np.empty(shape, np.int32), np.empty(shape))
-    for rows, indices, distances in _search(X, shape[1]):
+    for rows, indices, distances in _search(X, shape[1], queries):
         found.indices[rows], found.distances[rows] = indices, distances
     return found
 
 
-def _shared(neighbors: Neighbors | None, X: np.ndarray, k: int) -> Neighbors:
+def _shared(
+    neighbors: Neighbors | None, X: np.ndarray, k: int, queries: np.ndarray | None = None
+) -> Neighbors:
     if neighbors is None or k < 1:
-        return nearest_neighbors(X, k)
-    shape = neighbors.indices.shape
-    if shape[0] != len(X) or shape[1] < k:
-        raise ValueError(f"neighbors has shape {shape}; this score needs ({len(X)}, {k}) or more.")
+        return nearest_neighbors(X, k, queries=queries)
+    shape, n_asked = neighbors.indices.shape, len(X) if queries is None else len(queries)
+    if shape[0] != n_asked or shape[1] < k:
+        raise ValueError(f"neighbors has shape {shape}; this score needs ({n_asked}, {k}) or more.")
     return Neighbors(neighbors.indices[:, :k], neighbors.distances[:, :k])
 
 
@@ -205,6 +278,7 @@ def lisi(
     *,
     perplexity: float = 30,
     neighbors: Neighbors | None = None,
+    queries: ArrayLike | None = None,
 ) -> np.ndarray:
     """Local Inverse Simpson's Index: the effective number of levels around each cell.
 
@@ -222,11 +296,15 @@ def lisi(
     X : (n_cells, n_dims) embedding.
     labels : (n_cells,), or a DataFrame with a column per kind of label, which share one search.
     perplexity : effective number of neighbours.
-    neighbors : from `nearest_neighbors`, at least 3 x perplexity; searched if None.
+    neighbors : from `nearest_neighbors` of the same queries, at least 3 x perplexity; searched if
+        None.
+    queries : rows of X, such as `sample_cells` draws: only these cells are asked, about their
+        neighbours among all. Their values are exact; `lisi_interval` says how near their median
+        is to that of all cells.
 
     Returns
     -------
-    (n_cells,) array, or (n_cells, n_columns) for a DataFrame.
+    (n_cells,) array, or (n_cells, n_columns) for a DataFrame; of the queries only, if given.
 
     Raises
     ------
@@ -236,25 +314,49 @@ def lisi(
     ----------
     Korsunsky et al. 2019, doi:10.1038/s41592-019-0619-0
     """
-    if not 1 < perplexity < np.inf:
+    if number(perplexity) is None or not 1 < perplexity < np.inf:
         raise ValueError(f"perplexity must be a number above 1, not {perplexity}.")
     X = _embedding(X, at_least=int(perplexity) + 2)
     table = labels if isinstance(labels, pd.DataFrame) else {"labels": labels}
     codes = [_codes(column, len(X), name) for name, column in table.items()]
     k = min(int(3 * perplexity), len(X) - 1)
+    queries = _asked(queries, len(X))
+    n_asked = len(X) if queries is None else len(queries)
     if neighbors is None:
-        blocks = _search(X, k)
+        blocks = _search(X, k, queries)
     else:
-        found = _shared(neighbors, X, k)
-        rows = (slice(start, start + _BLOCK) for start in range(0, len(X), _BLOCK))
+        found = _shared(neighbors, X, k, queries)
+        rows = (slice(start, start + _BLOCK) for start in range(0, n_asked, _BLOCK))
         blocks = ((r, found.indices[r], found.distances[r]) for r in rows)
-    values = np.empty((len(X), len(codes)))
+    values = np.empty((n_asked, len(codes)))
     for rows, indices, distances in blocks:
         weights = _weights(distances, perplexity)
         for column, code in enumerate(codes):
             share = _count(code[indices], code.max() + 1, weights)
             values[rows, column] = 1 / (share**2).sum(axis=1)
     return values if isinstance(labels, pd.DataFrame) else values[:, 0]
+
+
+def lisi_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]:
+    """Where the median of all cells lies, given the values of cells drawn from them at random.
+
+    The two order statistics that enclose the median with at least the probability asked for,
+    whatever the distribution; the finite number of cells, which narrows it, is not counted.
+
+    Raises
+    ------
+    ValueError : fewer than six values, or a level outside 0 to 1.
+
+    References
+    ----------
+    Conover 1999, Practical Nonparametric Statistics, section 3.2
+    """
+    values = np.sort(np.asarray(values, dtype=float).ravel())
+    if len(values) < 6 or not 0 < level < 1:
+        raise ValueError("An interval needs six values or more, and a level between 0 and 1.")
+    rank = int(binom.ppf((1 - level) / 2, len(values), 0.5))
+    rank = max(rank - 1, 0)
+    return float(values[rank]), float(values[-1 - rank])
 
 
 def mixing_reference(
@@ -264,6 +366,7 @@ def mixing_reference(
     *,
     seed: int = 0,
     neighbors: Neighbors | None = None,
+    queries: ArrayLike | None = None,
 ) -> float:
     """Median LISI of the batch once its labels are dealt out again at random: what chance gives.
 
@@ -277,7 +380,7 @@ def mixing_reference(
     batch : (n_cells,) batches.
     labels : (n_cells,) cell types, within which to shuffle; None shuffles all cells.
     seed : of the shuffle.
-    neighbors : as in `lisi`.
+    neighbors, queries : as in `lisi`.
 
     Raises
     ------
@@ -291,14 +394,19 @@ def mixing_reference(
     for group in range(groups.max() + 1):
         inside = np.flatnonzero(groups == group)
         shuffled[inside] = rng.permutation(shuffled[inside])
-    return float(np.median(lisi(X, shuffled, neighbors=neighbors)))
+    return float(np.median(lisi(X, shuffled, neighbors=neighbors, queries=queries)))
 
 
 # --- neighbours: of the own kind, and what they know ------------------------------------------
 
 
 def own_share(
-    X: ArrayLike, labels: ArrayLike, *, n_neighbors: int = 30, neighbors: Neighbors | None = None
+    X: ArrayLike,
+    labels: ArrayLike,
+    *,
+    n_neighbors: int = 30,
+    neighbors: Neighbors | None = None,
+    queries: ArrayLike | None = None,
 ) -> np.ndarray:
     """Share of each cell's nearest other cells that have its own label.
 
@@ -310,11 +418,13 @@ def own_share(
     X : (n_cells, n_dims) embedding.
     labels : (n_cells,) cell types, conditions or batches.
     n_neighbors : without the cell itself; all others where there are fewer.
-    neighbors : from `nearest_neighbors`, at least n_neighbors; searched if None.
+    neighbors : from `nearest_neighbors` of the same queries, at least n_neighbors; searched if
+        None.
+    queries : rows of X to ask, as in `lisi`.
 
     Returns
     -------
-    (n_cells,) array.
+    (n_cells,) array; of the queries only, if given.
 
     Raises
     ------
@@ -322,8 +432,10 @@ def own_share(
     """
     X = _embedding(X)
     codes = _codes(labels, len(X), "labels")
-    found = _shared(neighbors, X, min(n_neighbors, len(X) - 1))
-    return (codes[found.indices] == codes[:, None]).mean(axis=1)
+    queries = _asked(queries, len(X))
+    found = _shared(neighbors, X, min(n_neighbors, len(X) - 1), queries)
+    own = codes if queries is None else codes[queries]
+    return (codes[found.indices] == own[:, None]).mean(axis=1)
 
 
 def known(
@@ -333,6 +445,7 @@ def known(
     *,
     n_neighbors: int = 30,
     neighbors: Neighbors | None = None,
+    queries: ArrayLike | None = None,
 ) -> float:
     """How much of a number that each cell carries its neighbours know: R2 with their mean.
 
@@ -344,20 +457,26 @@ def known(
     X : (n_cells, n_dims) embedding.
     values : (n_cells,) finite numbers, such as the score of a gene set.
     labels : (n_cells,) cell types.
-    n_neighbors, neighbors : as in `own_share`; neighbours may be of any type.
+    n_neighbors, neighbors, queries : as in `own_share`; neighbours may be of any type.
 
     Raises
     ------
     ValueError : unusable input, or no type with 50 cells whose values differ.
     """
     X = _embedding(X)
-    values = np.asarray(values, dtype=float)
-    if values.shape != (len(X),) or not np.isfinite(values).all():
+    with suppress(TypeError, ValueError):
+        values = np.asarray(values, dtype=float)
+    if np.shape(values) != (len(X),) or not isinstance(values, np.ndarray) or values.dtype != float:
+        raise ValueError(f"values must be {len(X)} finite numbers, one per cell.")
+    if not np.isfinite(values).all():
         raise ValueError(f"values must be {len(X)} finite numbers, one per cell.")
     groups = np.zeros(len(X)) if labels is None else labels
     groups = _codes(groups, len(X), "labels", one_level=True)
-    found = _shared(neighbors, X, min(n_neighbors, len(X) - 1))
+    queries = _asked(queries, len(X))
+    found = _shared(neighbors, X, min(n_neighbors, len(X) - 1), queries)
     guess = values[found.indices].mean(axis=1)
+    if queries is not None:
+        values, groups = values[queries], groups[queries]
     r2 = []
     for group in range(groups.max() + 1):
         a, b = values[groups == group], guess[groups == group]
@@ -372,6 +491,7 @@ def known(
 
 
 def _silhouettes(X: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    _say_slow(len(X))
     with config_context(working_memory=128):  # MB, where scikit-learn takes 1 GB
         return silhouette_samples(X, codes)
 
@@ -543,6 +663,7 @@ def kbet(
     *,
     n_neighbors: int | None = None,
     alpha: float = 0.05,
+    queries: ArrayLike | None = None,
 ) -> float:
     """k-nearest-neighbour Batch Effect Test: share of cells whose neighbourhood passes.
 
@@ -562,6 +683,7 @@ def kbet(
     n_neighbors : neighbourhood size, the cell included; None means a quarter of the mean batch
         size, at least 10 and at most 70, as in scIB.
     alpha : significance level.
+    queries : rows of X to ask, as in `lisi`; types without one are left out.
 
     Raises
     ------
@@ -576,16 +698,18 @@ def kbet(
     batch = _codes(batch, len(X), "batch")
     labels = np.zeros(len(X)) if labels is None else labels
     labels = _codes(labels, len(X), "labels", one_level=True)
+    queries = np.arange(len(X)) if queries is None else _asked(queries, len(X))
     passed = []
     for label in range(labels.max() + 1):
         inside = np.flatnonzero(labels == label)
         local = pd.factorize(batch[inside])[0]
         sizes = np.bincount(local)
-        if len(inside) < 10 or len(sizes) < 2:
+        asked = np.flatnonzero(np.isin(inside, queries))
+        if len(inside) < 10 or len(sizes) < 2 or not len(asked):
             continue
         k = min(n_neighbors or int(np.clip(sizes.mean() // 4, 10, 70)), len(inside))
-        around = nearest_neighbors(X[inside], k - 1).indices
-        observed = _count(np.column_stack([local, local[around]]), len(sizes))
+        around = nearest_neighbors(X[inside], k - 1, queries=asked).indices
+        observed = _count(np.column_stack([local[asked], local[around]]), len(sizes))
         expected = k * sizes / len(inside)
         statistic = ((observed - expected) ** 2 / expected).sum(axis=1)
         passed.append((chi2.sf(statistic, len(sizes) - 1) >= alpha).mean())
@@ -694,9 +818,11 @@ def best_clusters(
 
 
 def _parts(adata: AnnData, use_rep: str, *columns: str) -> tuple[np.ndarray, list[pd.Series]]:
-    if use_rep not in adata.obsm:
-        raise KeyError(f"adata.obsm has no {use_rep!r}; it has {list(adata.obsm)}.")
+    if not isinstance(use_rep, str) or use_rep not in adata.obsm:
+        raise KeyError(f"adata.obsm has no {shown(use_rep)}; it has {list(adata.obsm)}.")
     for column in columns:
+        if not isinstance(column, str):
+            raise TypeError(f"Name one column of adata.obs, not {shown(column)}.")
         if column not in adata.obs:
             raise KeyError(f"adata.obs has no column {column!r}; it has {list(adata.obs)}.")
         if adata.obs[column].ndim > 1:
@@ -713,6 +839,7 @@ def score(
     ignore: Iterable[str] = ("unassigned",),
     baseline: str | None = None,
     seed: int = 0,
+    n_queries: int | None = None,
 ) -> pd.Series:
     """All scores of one embedding; `metric_info` says how to read them.
 
@@ -721,6 +848,13 @@ def score(
     in their cell types, a perfect correction stays below 1. kBET and the silhouette of the batch
     are per cell type. NMI and ARI are those of `best_clusters`. There is no overall score, since an
     average would hide what the single ones show.
+
+    Above 50,000 cells, or with `n_queries`, the scores are estimated, and a warning says so. LISI
+    asks n_queries cells, drawn at random, about their neighbours among all cells; kBET asks as
+    many, dealt out evenly to the types. The silhouettes, graph connectivity, NMI and ARI are those
+    of the cells drawn, among themselves. PC regression is exact. ``attrs["sampled"]`` of the
+    result says how many cells were asked, and within what interval the exact medians of LISI lie
+    (95 %, `lisi_interval`).
 
     Parameters
     ----------
@@ -731,11 +865,13 @@ def score(
     ignore : labels that name no cell type. Their cells are left out of all scores but iLISI, PC
         regression and PCR comparison, as if they were not in the data.
     baseline : key of ``adata.obsm`` before integration; adds "PCR comparison".
-    seed : of the Leiden clusters.
+    seed : of the Leiden clusters, and of the cells drawn.
+    n_queries : how many cells to ask; None asks all up to 50,000 cells, and 10,000 above.
 
     Raises
     ------
     KeyError : a column or an embedding is not there.
+    TypeError : a list in place of a column's name.
     ValueError : as the single scores, or two columns share the name.
 
     References
@@ -744,22 +880,58 @@ def score(
     """
     columns = [batch_key] if label_key is None else [batch_key, label_key]
     X, (batch, *labels) = _parts(adata, use_rep, *columns)
-    neighbors = nearest_neighbors(X)
-    ilisi = float(np.median(lisi(X, batch, neighbors=neighbors)))
+    queries = _draw(len(X), n_queries, seed)
+    neighbors = nearest_neighbors(X, queries=queries)
+    ilisi = lisi(X, batch, neighbors=neighbors, queries=queries)
+    intervals = {} if queries is None else {"iLISI": lisi_interval(ilisi)}
+    ilisi = float(np.median(ilisi))
     values = {
         "iLISI": ilisi,
         "iLISI scaled": (ilisi - 1) / (batch.nunique() - 1),
         "PC regression": pc_regression(X, batch),
     }
     if labels:
-        skip = [ignore] if isinstance(ignore, str) else list(ignore)
-        keep = ~labels[0].isin(skip).to_numpy()
+        keep = ~labels[0].isin(_skipped(ignore)).to_numpy()
         near = neighbors if keep.all() else None
-        values |= _label_scores(X[keep], batch[keep], labels[0][keep], seed, near)
+        typed = X[keep], batch[keep].reset_index(drop=True), labels[0][keep].reset_index(drop=True)
+        if queries is None:
+            values |= _label_scores(*typed, seed, near)
+        else:
+            asked = queries if near else sample_cells(int(keep.sum()), len(queries), seed=seed)
+            values |= _sampled_scores(*typed, seed, near, asked, intervals)
     if baseline is not None:
         before, _ = _parts(adata, baseline)
         values["PCR comparison"] = pc_regression_comparison(before, X, batch)
-    return pd.Series({m[0]: values[m[0]] for m in METRICS if m[0] in values}, name=use_rep)
+    found = pd.Series({m[0]: values[m[0]] for m in METRICS if m[0] in values}, name=use_rep)
+    if queries is not None:
+        found.attrs["sampled"] = _say_sampled(len(X), len(queries), values, intervals)
+    return found
+
+
+def _skipped(ignore: Iterable[str]) -> list[str]:
+    return [ignore] if isinstance(ignore, str) else list(ignore)
+
+
+def _draw(n_cells: int, n_queries: int | None, seed: int) -> np.ndarray | None:
+    """The cells to ask; None for all of them."""
+    if n_queries is None:
+        n_queries = n_cells if n_cells <= EXACT else SAMPLE
+    queries = sample_cells(n_cells, n_queries, seed=seed)
+    return None if len(queries) == n_cells else queries
+
+
+def _say_sampled(n_cells: int, n: int, values: Mapping, intervals: Mapping) -> dict[str, Any]:
+    """Warn that a table is estimated, and return what to record with it."""
+    errors = [
+        f"{name} {values[name]:.3f} [{low:.3f} to {high:.3f}]"
+        for name, (low, high) in intervals.items()
+    ]
+    warnings.warn(
+        f"Estimated from {n:,} of {n_cells:,} cells, drawn at random: {', '.join(errors)} "
+        "(95 %); n_queries asks more.",
+        stacklevel=3,
+    )
+    return {"n_cells": n_cells, "n_queries": n, **intervals}
 
 
 def _label_scores(
@@ -767,13 +939,45 @@ def _label_scores(
 ) -> dict[str, float]:
     near = near or nearest_neighbors(X)
     clisi = float(np.median(lisi(X, types, neighbors=near)))
-    clusters = best_clusters(X, types, seed=seed, neighbors=near)
-    return {
+    return _among(X, types, seed, near) | {
         "kBET": kbet(X, batch, types),
         "Silhouette batch": silhouette_batch(X, batch, types),
-        "Graph connectivity": graph_connectivity(X, types, neighbors=near),
         "cLISI": clisi,
         "cLISI scaled": (types.nunique() - clisi) / (types.nunique() - 1),
+    }
+
+
+def _sampled_scores(
+    X: np.ndarray,
+    batch: pd.Series,
+    types: pd.Series,
+    seed: int,
+    near: Neighbors | None,
+    queries: np.ndarray,
+    intervals: dict[str, tuple[float, float]],
+) -> dict[str, float]:
+    """The label scores of some cells; writes the interval of cLISI."""
+    clisi = lisi(X, types, neighbors=near, queries=queries)
+    intervals["cLISI"] = lisi_interval(clisi)
+    clisi = float(np.median(clisi))
+    even = _evenly(types, len(queries), seed)
+    parts = (a.iloc[even] for a in (batch, types))
+    return _among(X[queries], types[queries], seed) | {
+        "kBET": kbet(X, batch, types, queries=even),
+        "Silhouette batch": silhouette_batch(X[even], *parts),
+        "cLISI": clisi,
+        "cLISI scaled": (types.nunique() - clisi) / (types.nunique() - 1),
+    }
+
+
+def _among(
+    X: np.ndarray, types: pd.Series, seed: int, near: Neighbors | None = None
+) -> dict[str, float]:
+    """The scores that look at the cells given and no others."""
+    near = near or nearest_neighbors(X, 14)
+    clusters = best_clusters(X, types, seed=seed, neighbors=near)
+    return {
+        "Graph connectivity": graph_connectivity(X, types, neighbors=near),
         "Silhouette label": silhouette_label(X, types),
         "NMI": nmi(types, clusters),
         "ARI": ari(types, clusters),
@@ -794,7 +998,11 @@ def score_table(
     ----------
     adata, batch_key, label_key : as in `score`.
     use_reps : keys of ``adata.obsm``, or a mapping from the name to show to the key.
-    **kwargs : ignore, baseline and seed of `score`.
+    **kwargs : ignore, baseline, seed and n_queries of `score`.
+
+    Returns
+    -------
+    DataFrame, embeddings x scores; ``attrs["sampled"]`` by embedding where cells were sampled.
 
     Raises
     ------
@@ -803,7 +1011,10 @@ def score_table(
     named = use_reps if isinstance(use_reps, Mapping) else {key: key for key in use_reps}
     keys = {"batch_key": batch_key, "label_key": label_key, **kwargs}
     rows = {name: score(adata, use_rep=rep, **keys) for name, rep in named.items()}
-    return pd.DataFrame(rows).T.rename_axis("embedding")
+    table = pd.DataFrame(rows).T.rename_axis("embedding")
+    sampled = {name: row.attrs["sampled"] for name, row in rows.items() if row.attrs}
+    table.attrs = {"sampled": sampled} if sampled else {}
+    return table
 
 
 def three_numbers(
@@ -814,6 +1025,8 @@ def three_numbers(
     keep_key: str,
     use_reps: Mapping[str, str] | Iterable[str],
     ignore: Iterable[str] = ("unassigned",),
+    n_queries: int | None = None,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Tabulate the course's three: is the batch mixed, are the types apart, is the biology kept.
 
@@ -832,6 +1045,8 @@ def three_numbers(
         embeddings of the same cells: all three depend on how many there are.
     ignore : labels that name no cell type. Their cells are left out of "types apart", and of
         "biology kept" where that is a number.
+    n_queries, seed : how many cells to ask about their neighbours among all, and which; None asks
+        all up to 50,000 cells, and above 10,000, which a warning and ``attrs["sampled"]`` say.
 
     Returns
     -------
@@ -840,29 +1055,46 @@ def three_numbers(
     Raises
     ------
     KeyError : a column or an embedding is not there.
+    TypeError : a list in place of a column's name.
     ValueError : as the single scores, or two columns share the name.
     """
     named = use_reps if isinstance(use_reps, Mapping) else {key: key for key in use_reps}
-    skip = [ignore] if isinstance(ignore, str) else list(ignore)
-    rows = {}
+    rows, sampled = {}, {}
     for name, rep in named.items():
         X, (batch, labels, keep) = _parts(adata, rep, batch_key, label_key, keep_key)
-        typed = ~labels.isin(skip).to_numpy()
-        near = nearest_neighbors(X)
+        typed = ~labels.isin(_skipped(ignore)).to_numpy()
+        queries, of_typed = _draw(len(X), n_queries, seed), None
+        if queries is not None:
+            of_typed = sample_cells(int(typed.sum()), len(queries), seed=seed)
+        near = nearest_neighbors(X, queries=queries)
         if pd.api.types.is_numeric_dtype(keep) and not pd.api.types.is_bool_dtype(keep):
-            kept = known(X[typed], keep[typed], labels[typed])
+            even = None if queries is None else _evenly(labels[typed], len(queries), seed)
+            kept = known(X[typed], keep[typed], labels[typed], queries=even)
         else:
-            kept = own_share(X, keep, neighbors=near).mean()
+            kept = own_share(X, keep, neighbors=near, queries=queries).mean()
+        mixing = lisi(X, batch, neighbors=near, queries=queries)
         rows[name] = {
-            "mixing": np.median(lisi(X, batch, neighbors=near)),
-            "types apart": own_share(X[typed], labels[typed]).mean(),
+            "mixing": np.median(mixing),
+            "types apart": own_share(X[typed], labels[typed], queries=of_typed).mean(),
             "biology kept": kept,
         }
-    return pd.DataFrame(rows).T.rename_axis("embedding")
+        if queries is not None:
+            interval = {"mixing": lisi_interval(mixing)}
+            sampled[name] = _say_sampled(len(X), len(queries), rows[name], interval)
+    table = pd.DataFrame(rows).T.rename_axis("embedding")
+    table.attrs = {"sampled": sampled} if sampled else {}
+    return table
 
 
 def lisi_by_type(
-    adata: AnnData, *, batch_key: str, label_key: str, use_rep: str, ignore: Iterable[str] = ()
+    adata: AnnData,
+    *,
+    batch_key: str,
+    label_key: str,
+    use_rep: str,
+    ignore: Iterable[str] = (),
+    n_queries: int | None = None,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Median LISI of the batch for each cell type: which types are mixed, and which are not.
 
@@ -870,11 +1102,14 @@ def lisi_by_type(
     ----------
     adata, batch_key, label_key, use_rep : as in `score`.
     ignore : labels left out of the table; their cells remain neighbours of the others.
+    n_queries, seed : how many cells of each type to ask about their neighbours among all, and
+        which; None asks all up to 50,000 cells, and above 1,000 of each type.
 
     Returns
     -------
-    DataFrame indexed by cell type: "n_cells"; "iLISI", the median (1 to the number of batches,
-    higher is more mixed); "if mixed", the LISI of the type's own proportions of batches, which
+    DataFrame indexed by cell type: "n_cells"; "n_asked", if not all were; "iLISI", the median (1 to
+    the number of batches, higher is more mixed); "if mixed", the LISI of the type's own proportions
+    of batches, which
     full mixing within the type would give.
 
     Raises
@@ -886,9 +1121,19 @@ def lisi_by_type(
     Korsunsky et al. 2019, doi:10.1038/s41592-019-0619-0
     """
     X, (batch, labels) = _parts(adata, use_rep, batch_key, label_key)
-    _codes(labels, len(X), label_key, one_level=True)
-    values = pd.Series(lisi(X, batch)).groupby(labels.to_numpy())
+    named = ~labels.isin(_skipped(ignore)).to_numpy()
+    _codes(labels[named], int(named.sum()), label_key, one_level=True)
+    queries = np.arange(len(X))
+    if n_queries is not None or len(X) > EXACT:
+        n_queries = SAMPLE // 10 if n_queries is None else n_queries
+        sample_cells(len(X), n_queries)  # refuses what is no number of cells
+        queries = _per_level(pd.factorize(labels)[0], int(n_queries), seed)
+    values = lisi(X, batch, queries=queries if len(queries) < len(X) else None)
+    values = pd.Series(values).groupby(labels.to_numpy()[queries])
     share = pd.crosstab(labels.to_numpy(), batch.to_numpy(), normalize="index")
-    columns = {"n_cells": values.size(), "iLISI": values.median()}
+    columns = {"n_cells": pd.Series(labels.to_numpy()).value_counts().sort_index()}
+    if len(queries) < len(X):
+        columns["n_asked"] = values.size()
+    columns["iLISI"] = values.median()
     table = pd.DataFrame(columns | {"if mixed": 1 / (share**2).sum(axis=1)})
-    return table[~table.index.isin(list(ignore))].rename_axis(label_key)
+    return table[~table.index.isin(_skipped(ignore))].rename_axis(label_key)

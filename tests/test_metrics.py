@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import re
 
 import anndata as ad
 import harmonypy
@@ -12,7 +13,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import chi2
 
-from helpers import metrics
+from helpers import data, integrate, metrics
 
 
 def cells(n=240, dims=6, seed=0, shift=0.8):
@@ -667,3 +668,181 @@ def test_three_numbers_tell_a_good_correction_from_two_bad_ones():
     assert kept == pytest.approx(metrics.known(X[named], *part))
     with pytest.raises(KeyError, match="no column 'lane'"):
         three(cells, keep_key="lane")
+
+
+# --- many cells: some are asked about all -----------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def many():
+    """60,000 cells of three types in two batches, the second shifted; one type is rare."""
+    rng = np.random.default_rng(0)
+    n = 60_000
+    obs = pd.DataFrame(index=[str(i) for i in range(n)])
+    obs["lane"] = rng.choice(["a", "b"], n)
+    obs["type"] = rng.choice(["T", "B", "pDC", "unassigned"], n, p=[0.6, 0.35, 0.01, 0.04])
+    obs["score"] = rng.normal(size=n)
+    X = rng.normal(size=(n, 3))
+    X[:, 0] += 2 * (obs["lane"] == "a") + 3 * (obs["type"] == "B") + 6 * (obs["type"] == "pDC")
+    X[:, 1] += obs["score"]
+    return ad.AnnData(obs=obs, obsm={"X": X})
+
+
+MANY = {"batch_key": "lane", "label_key": "type"}
+
+
+def test_score_of_many_cells_is_near_the_exact_one_and_says_its_error(many):
+    with pytest.warns(UserWarning, match=r"Estimated from 10,000 of 60,000 cells.*iLISI 1\.\d+ \["):
+        found = metrics.score(many, use_rep="X", **MANY)
+    sampled = found.attrs["sampled"]
+    assert (sampled["n_cells"], sampled["n_queries"]) == (60_000, 10_000)
+    X, lane, types = many.obsm["X"], many.obs["lane"], many.obs["type"]
+    typed = (types != "unassigned").to_numpy()
+    with pytest.warns(UserWarning, match="60,000 cells are compared with all others"):
+        exact = float(np.median(metrics.lisi(X, lane)))
+    low, high = sampled["iLISI"]
+    assert low <= exact <= high
+    assert high - low < 0.03
+    assert low <= found["iLISI"] <= high
+    assert sampled["cLISI"][0] <= found["cLISI"] <= sampled["cLISI"][1]
+    assert found["PC regression"] == metrics.pc_regression(X, lane)
+    assert found["kBET"] == pytest.approx(
+        metrics.kbet(X[typed], lane[typed], types[typed]), abs=0.02
+    )
+    # What is said of the drawn cells alone is exactly that.
+    rows = np.flatnonzero(typed)[metrics.sample_cells(int(typed.sum()))]
+    own = types.iloc[rows]
+    assert found["Silhouette label"] == metrics.silhouette_label(X[rows], own)
+    assert found["Graph connectivity"] == metrics.graph_connectivity(X[rows], own)
+
+
+def test_tables_of_many_cells_are_near_the_exact_ones(many):
+    three = {**MANY, "use_reps": ["X"]}
+    exact = metrics.three_numbers(many, keep_key="score", n_queries=60_000, **three)
+    assert exact.attrs == {}
+    with pytest.warns(UserWarning, match="Estimated from 10,000 of 60,000 cells"):
+        found = metrics.three_numbers(many, keep_key="score", **three)
+    np.testing.assert_allclose(found, exact, atol=0.02)
+    low, high = found.attrs["sampled"]["X"]["mixing"]
+    assert low <= exact.loc["X", "mixing"] <= high
+    by_type = metrics.lisi_by_type(many, use_rep="X", **MANY)
+    exact = metrics.lisi_by_type(many, use_rep="X", n_queries=60_000, **MANY)
+    assert by_type["n_asked"].max() == 1000
+    assert by_type.loc["pDC", "n_asked"] == by_type.loc["pDC", "n_cells"]
+    assert "n_asked" not in exact
+    assert (by_type["n_cells"] == exact["n_cells"]).all()
+    np.testing.assert_allclose(by_type["iLISI"], exact["iLISI"], atol=0.06)
+
+
+def test_queries_get_the_values_they_have_among_all():
+    X, batch, types = cells_of_three_types()
+    few = metrics.sample_cells(len(X), 50, seed=3)
+    assert len(set(few)) == 50
+    assert (np.diff(few) > 0).all()
+    found = metrics.nearest_neighbors(X, 20, queries=few)
+    np.testing.assert_array_equal(found.indices, metrics.nearest_neighbors(X, 20).indices[few])
+    for function, labels in [(metrics.lisi, batch), (metrics.own_share, types)]:
+        np.testing.assert_array_equal(
+            function(X, labels, queries=few), function(X, labels)[few], strict=True
+        )
+    every = np.arange(len(X))
+    assert metrics.kbet(X, batch, types, queries=every) == metrics.kbet(X, batch, types)
+    assert metrics.known(X, X[:, 0], types, queries=every) == metrics.known(X, X[:, 0], types)
+    reference = metrics.mixing_reference(X, batch, queries=every)
+    assert reference == metrics.mixing_reference(X, batch)
+
+
+def cells_of_three_types():
+    rng = np.random.default_rng(1)
+    types = rng.integers(0, 3, 400)
+    return rng.normal(size=(400, 5)) + 2 * types[:, None], rng.integers(0, 2, 400), types
+
+
+def test_the_interval_holds_the_median_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    values = 1 + rng.beta(0.4, 2, size=100_000)  # as skewed as LISI is
+    median = np.median(values)
+    for n, level in [(6, 0.95), (50, 0.95), (1000, 0.8)]:
+        found = [metrics.lisi_interval(rng.choice(values, n), level) for _ in range(1000)]
+        low, high = np.transpose(found)
+        assert np.mean((low <= median) & (median <= high)) > level - 0.02
+    with pytest.raises(ValueError, match="six values"):
+        metrics.lisi_interval(values[:5])
+
+
+def test_the_interval_holds_on_the_embedded_cells():
+    """2,000 of the cells asked, 40 times, before and after a correction."""
+    adata = data.prepare(data.plant_run(data.load_pbmc()), n_top_genes=500, n_comps=10)
+    integrate.harmonize(adata, "run")
+    for rep in ("X_pca", "X_pca_harmony"):
+        exact = metrics.lisi(adata.obsm[rep], adata.obs["run"])
+        held = []
+        for seed in range(40):
+            few = metrics.sample_cells(adata.n_obs, 2000, seed=seed)
+            low, high = metrics.lisi_interval(exact[few])
+            held.append(low <= np.median(exact) <= high)
+        assert np.mean(held) >= 0.9
+        with pytest.warns(UserWarning, match="Estimated from 2,000"):
+            found = metrics.score(adata, batch_key="run", use_rep=rep, n_queries=2000)
+        few = metrics.sample_cells(adata.n_obs, 2000)
+        assert found["iLISI"] == pytest.approx(np.median(exact[few]), abs=1e-9)
+
+
+SAMPLES = {
+    "none": ({"queries": []}, "one or more whole numbers"),
+    "words": ({"queries": ["a"]}, "one or more whole numbers"),
+    "a mask": ({"queries": np.ones(400, bool)}, "one or more whole numbers"),
+    "beyond": ({"queries": [400]}, "from 0 to 399"),
+    "negative": ({"queries": [-1]}, "from 0 to 399"),
+    "neighbours of others": (
+        {"queries": [1, 2], "neighbors": metrics.Neighbors(np.zeros((400, 90), int), np.ones(400))},
+        "this score needs (2, 90) or more",
+    ),
+    "perplexity in words": ({"perplexity": "30"}, "perplexity must be a number above 1, not 30."),
+}
+
+
+@pytest.mark.parametrize("case", SAMPLES)
+def test_impossible_queries_get_one_sentence(case):
+    settings, words = SAMPLES[case]
+    X, batch, _ = cells_of_three_types()
+    with pytest.raises(ValueError, match=re.escape(words)):
+        metrics.lisi(X, batch, **settings)
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.5, "10", None, True])
+def test_impossible_numbers_of_cells_get_one_sentence(n):
+    with pytest.raises(ValueError, match="whole number of cells, at least 1"):
+        metrics.sample_cells(100, n)
+
+
+def test_words_for_missing_labels_are_missing_everywhere():
+    X, batch, types = cells_of_three_types()
+    words = np.array(["T", "B", "nan"])[types]
+    for call in [
+        lambda: metrics.lisi(X, words),
+        lambda: metrics.own_share(X, words),
+        lambda: metrics.kbet(X, batch, words),
+        lambda: metrics.silhouette_label(X, words),
+        lambda: metrics.silhouette_batch(X, batch=batch, labels=words),
+        lambda: metrics.graph_connectivity(X, words),
+        lambda: metrics.pc_regression(X, words),
+        lambda: metrics.ari(words, batch),
+        lambda: metrics.mixing_reference(X, words),
+    ]:
+        with pytest.raises(ValueError, match=r"is missing for .* of 400 cells"):
+            call()
+    with pytest.raises(ValueError, match="a measurement with 200 values"):
+        metrics.lisi(X, np.arange(400) // 2)
+    adata = ad.AnnData(obs=pd.DataFrame({"lane": batch, "type": words}), obsm={"X": X})
+    adata.obs_names = adata.obs_names.astype(str)
+    ignored = {"use_rep": "X", "ignore": "nan", **MANY}
+    assert np.isfinite(metrics.score(adata, **ignored)).all()
+    assert list(metrics.lisi_by_type(adata, **ignored).index) == ["B", "T"]
+
+
+def test_a_list_in_place_of_a_column_gets_one_sentence():
+    X, batch, _ = cells_of_three_types()
+    adata = ad.AnnData(obs=pd.DataFrame({"lane": batch}), obsm={"X": X})
+    with pytest.raises(TypeError, match=r"Name one column of adata.obs, not \['lane'\]."):
+        metrics.score(adata, batch_key=["lane"], use_rep="X")
