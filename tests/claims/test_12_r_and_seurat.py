@@ -239,8 +239,8 @@ def test_seurat_4_takes_counts_for_normalised(seurat) -> None:
     assert said[-1] == "TRUE"
 
 
-def test_seurat_is_hardly_further_from_scanpy_than_scanpy_from_itself(seurat) -> None:
-    """Seurat is hardly further from scanpy than scanpy is from itself."""
+def test_seurat_agrees_somewhat_less_than_scanpy_with_itself(seurat) -> None:
+    """Seurat agrees with scanpy somewhat less than scanpy with itself"""
     table, _ = seurat
     graph = ad.AnnData(obsm={"Z": start().obsm["X_pca_harmony"]}, obs=start().obs[[]])
     sc.pp.neighbors(graph, use_rep="Z", transformer="sklearn", method="gauss")
@@ -254,4 +254,4 @@ def test_seurat_is_hardly_further_from_scanpy_than_scanpy_from_itself(seurat) ->
     across = [metrics.ari(a, b) for a in leiden for b in louvain]
     assert min(across) > 0.8
     assert max(across) > min(own), "the two ranges do not meet"
-    assert np.mean(across) > np.mean(own) - 0.1
+    assert np.mean(own) - 0.1 < np.mean(across) < np.mean(own)
