@@ -6,7 +6,7 @@ variables that always occur together; the table shows it before Harmony hides it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from textwrap import fill
@@ -18,7 +18,7 @@ from scipy.sparse import bmat
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import chi2_contingency, norm
 
-from helpers.checks import string_labels
+from helpers.checks import number, shown, string_labels
 
 # From harmless to hopeless; the verdict of a design is that of its worst pair.
 VERDICTS = ("crossed", "too few cells", "partly confounded", "nested", "fully confounded")
@@ -151,8 +151,10 @@ def check(
     ------
     KeyError
         A column is missing.
+    TypeError
+        ``obs`` is no table, or a column is named by what is no name.
     ValueError
-        No batch is named, ``min_cells`` is below 1, or a column is refused by
+        No batch is named, ``min_cells`` is no number from 1 on, or a column is refused by
         :func:`helpers.checks.string_labels` (such as missing labels, or one level only).
 
     References
@@ -160,11 +162,13 @@ def check(
     Bergsma 2013, doi:10.1016/j.jkss.2012.10.002 (bias correction of Cramer's V).
     Haberman 1973, doi:10.2307/2529686 (adjusted residuals).
     """
+    if not isinstance(obs, pd.DataFrame):
+        raise TypeError(f"check reads a table, such as adata.obs, and no {type(obs).__name__}.")
     batches, biologies = _names(batch), _names(biology)
     if not batches:
         raise ValueError("Name at least one batch column.")
-    if min_cells < 1:
-        raise ValueError(f"min_cells must be at least 1, not {min_cells}.")
+    if (least := number(min_cells)) is None or not 1 <= least < np.inf:
+        raise ValueError(f"min_cells must be at least 1, not {shown(min_cells)}.")
     labels = {name: string_labels(obs, name) for name in dict.fromkeys(batches + biologies)}
     mixed = list(product(batches, biologies))
     counts, rows, inverted = {}, {}, False
@@ -285,7 +289,12 @@ def _describe(table: pd.DataFrame, min_cells: int) -> tuple[list, bool]:
 
 
 def _names(value: str | Sequence[str] | None) -> list[str]:
-    return [value] if isinstance(value, str) else list(dict.fromkeys(value or []))
+    if value is None or isinstance(value, str):
+        return [] if value is None else [value]
+    names = list(value) if isinstance(value, Iterable) else [value]
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"Name one column or a list of columns, not {shown(value)}.")
+    return list(dict.fromkeys(names))
 
 
 def _named(levels: pd.DataFrame) -> tuple[str, ...]:

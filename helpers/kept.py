@@ -14,6 +14,7 @@ Labels, embeddings and neighbours are as in `helpers.metrics`.
 """
 
 import random
+from contextlib import suppress
 from typing import Any
 
 import igraph
@@ -24,7 +25,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
-from helpers.checks import string_labels
+from helpers.checks import number, shown, string_labels
 from helpers.integrate import harmonize
 from helpers.metrics import _codes, _embedding, _graph, _parts, nearest_neighbors
 
@@ -202,6 +203,9 @@ def signature_kept(
     ------
     KeyError, ValueError : something is missing or unusable, or ``X`` is not log-normalised.
     """
+    for name, value in {"n_genes": n_genes, "n_neighbors": n_neighbors}.items():
+        if (number(value, whole=True) or 0) < 1:
+            raise ValueError(f"{name} must be a whole number, at least 1, not {shown(value)}.")
     (Z, _), (X, _) = _parts(adata, use_rep), _parts(adata, baseline)
     batch, genes = string_labels(adata.obs, batch_key), _log_normalised(adata.X)
     levels, codes = batch.cat.categories, batch.cat.codes.to_numpy()
@@ -242,7 +246,13 @@ def _both(X_before: ArrayLike, X_after: ArrayLike) -> tuple[np.ndarray, np.ndarr
 
 
 def _log_normalised(X: ArrayLike) -> sparse.csr_matrix:
-    X = sparse.csr_matrix(X, dtype=np.float64)
+    missing = X is None
+    X = X.to_memory() if hasattr(X, "to_memory") else X  # of a backed object
+    with suppress(TypeError, ValueError):
+        X = sparse.csr_matrix(X if sparse.issparse(X) else np.asarray(X, np.float64))
+    if missing or not sparse.issparse(X) or X.dtype.kind not in "biuf":
+        raise ValueError("adata.X must be log-normalised, but is missing or holds no numbers.")
+    X = X.astype(np.float64)
     if not np.isfinite(X.data).all() or (X.data < 0).any():
         raise ValueError("adata.X must be log-normalised, but holds negative or infinite values.")
     if (X.data == np.rint(X.data)).all():

@@ -384,6 +384,13 @@ def test_any_kind_of_label(kind):
         (CROSSED.set_axis(["lane"] * 2, axis=1), {}, ValueError, "several columns 'lane'"),
         (CROSSED, {"min_cells": 0}, ValueError, "min_cells must be at least 1"),
         (CROSSED, {"sample": "donor"}, KeyError, "no column 'donor'"),
+        (CROSSED, {"sample": ["lane"]}, TypeError, "Name one column of obs, not ['lane']"),
+        (CROSSED, {"batch": None}, ValueError, "at least one batch column"),
+        (CROSSED, {"batch": 1}, TypeError, "a list of columns, not 1"),
+        (CROSSED, {"biology": [["lane"]]}, TypeError, "a list of columns, not [['lane']]"),
+        (CROSSED, {"min_cells": "10"}, ValueError, "at least 1, not '10'"),
+        (CROSSED, {"min_cells": np.nan}, ValueError, "at least 1, not nan"),
+        (ad.AnnData(obs=CROSSED.set_axis(map(str, range(200)))), {}, TypeError, "as adata.obs"),
     ],
 )
 def test_mistakes_get_one_sentence(table, arguments, error, words):

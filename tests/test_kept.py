@@ -297,6 +297,8 @@ def test_noise_floor_shuffles_and_keeps_the_sizes(monkeypatch):
     [
         (lambda a: setattr(a, "X", np.rint(a.X.toarray())), ValueError, "whole numbers"),
         (lambda a: setattr(a, "X", a.X.toarray() - 1), ValueError, "negative"),
+        (lambda a: setattr(a, "X", a.X.toarray().astype(object)), None, ""),
+        (lambda a: setattr(a, "X", np.full(a.shape, "PC")), ValueError, "no numbers"),
         (lambda a: a.obs.pop("batch"), KeyError, "'batch'"),
         (lambda a: a.obsm.pop("fixed"), KeyError, "'fixed'"),
         (lambda a: a.obsm.pop("X_pca"), KeyError, "'X_pca'"),
@@ -342,3 +344,23 @@ def test_unequal_embeddings_are_refused(call, match):
     X = np.random.default_rng(0).normal(size=(30, 2))
     with pytest.raises(ValueError, match=match):
         call(X)
+
+
+@pytest.mark.parametrize("name", ["n_genes", "n_neighbors"])
+@pytest.mark.parametrize("value", [0, "10", None, 2.5])
+def test_numbers_of_genes_and_neighbours_are_whole(name, value):
+    adata = cells({"x": [20] * 4, "y": [20] * 4})
+    with pytest.raises(ValueError, match=f"{name} must be a whole number, at least 1, not"):
+        kept.signature_kept(adata, "batch", "fixed", adata.obs["cell_type"], **{name: value})
+
+
+def test_a_missing_x_is_said_and_a_backed_one_is_read(tmp_path):
+    adata = cells({"x": [20] * 4, "y": [20] * 4})
+    expected = kept.signature_kept(adata, "batch", "fixed", adata.obs["cell_type"])
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    backed = sc.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    found = kept.signature_kept(backed, "batch", "fixed", adata.obs["cell_type"])
+    pd.testing.assert_frame_equal(found, expected)
+    adata.X = None
+    with pytest.raises(ValueError, match="is missing or holds no numbers"):
+        kept.signature_kept(adata, "batch", "fixed", adata.obs["cell_type"])
