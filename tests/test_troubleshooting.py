@@ -48,6 +48,13 @@ SEARCHES = [
     "KeyError: 'unique'",
     "rng=None",
     "did not converge in 25 iterations",
+    "no applicable method for 'Key'",
+    "element-wise pow()",
+    "near singularities",
+    "shape` is inconsistent with `obs",
+    "Can only use .cat accessor",
+    "Input X contains NaN",
+    "reference_values",
 ]
 
 
