@@ -6,19 +6,14 @@ the second build short.
 """
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
-from html import escape
 from pathlib import Path
 
 import yaml  # comes with jupyter-book
 
 ROOT = Path(__file__).resolve().parent.parent
-VEGALITE = "application/vnd.vegalite.v5+json"
-PREDICT = "**Predict"
-FOLD = "::::{{dropdown}} {title}\n:class-container: {kind}\n\n{text}\n::::"
 
 
 def pages(toc: dict) -> list[str]:
@@ -62,88 +57,11 @@ def wanted_files(executed: Path) -> dict[str, Path]:
     return files
 
 
-def with_explorables(notebook: bytes) -> bytes:
-    """Return a notebook with its charts with sliders (helpers/explore.py) as HTML for the book.
-
-    A chart keeps its description and data, which ``_static/explorable.js`` draws, and gets its
-    alternative text and its numbers as a table.
-    """
-    nb = json.loads(notebook)
-    charts = [
-        (cell, output)
-        for cell in nb["cells"]
-        for output in cell.get("outputs", [])
-        if VEGALITE in output.get("data", {})
-    ]
-    for cell, output in charts:
-        alt = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")
-        output["data"] = {"text/html": explorable(output["data"][VEGALITE], alt)}
-    return json.dumps(nb).encode() if charts else notebook
-
-
-def with_folds(notebook: bytes) -> bytes:
-    """Return a notebook whose answers in words are folded, as its solution cells are.
-
-    These are the Markdown cells of a solution; and, where a *Predict.* is followed by code and
-    then by text, the first paragraph of that text, with what it announces by a colon.
-    """
-    nb = json.loads(notebook)
-    asked = ran = False  # a prediction was asked for; a code cell came after it
-    for cell in nb["cells"]:
-        tags = cell["metadata"].get("tags", [])
-        if cell["cell_type"] == "code":
-            ran = asked
-        elif cell["cell_type"] == "markdown" and not tags:
-            text = "".join(cell["source"])
-            if ran and not text.startswith("#"):
-                cell["source"] = with_first_paragraph_folded(text)
-            asked, ran = PREDICT in text, False
-        elif "solution" in tags:
-            text = "".join(cell["source"])
-            cell["source"] = FOLD.format(title="The solution in words", kind="solution", text=text)
-            asked = ran = False
-    return json.dumps(nb).encode()
-
-
-def with_first_paragraph_folded(text: str) -> str:
-    """Return Markdown with its first paragraph in a fold, and the next if it ends in a colon."""
-    answer, _, rest = text.partition("\n\n")
-    while answer.endswith(":") and rest:
-        more, _, rest = rest.partition("\n\n")
-        answer += "\n\n" + more
-    fold = FOLD.format(title="Compare with your prediction", kind="answer", text=answer)
-    return f"{fold}\n\n{rest}".rstrip()
-
-
-def explorable(spec: dict, alt: str) -> str:
-    """Return the HTML of one chart with sliders."""
-    spec = dict(spec)
-    numbers = spec.pop("usermeta")
-    rows = [
-        "".join(f"<td>{escape(text)}</td>" for text in row).join(["<tr>", "</tr>"])
-        for row in numbers["rows"]
-    ]
-    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in numbers["columns"])
-    text = json.dumps(spec, separators=(",", ":")).replace("<", "\\u003c")
-    return f"""<div class="explorable">
-<div class="explorable-controls"></div>
-<div class="explorable-picture" role="img" aria-label="{escape(alt)}"></div>
-<p><output>Without JavaScript there are no sliders; the table has every number.</output></p>
-<details><summary>The numbers at every position</summary>
-<div class="explorable-table" tabindex="0" role="region" aria-label="The numbers at every position">
-<table class="dataframe"><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>
-</div></details>
-<script type="application/json">{text}</script>
-</div>"""
-
-
 def stage(files: dict[str, Path], site: Path, html: Path) -> None:
     """Make ``site`` hold exactly ``files``, touching only what differs."""
     for name, source in files.items():
         target = site / name
         content = source.read_bytes()
-        if source.suffix == ".ipynb":
-            content = with_folds(with_explorables(content))
         if not target.is_file() or target.read_bytes() != content:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)

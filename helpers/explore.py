@@ -1,8 +1,8 @@
 """Charts with sliders, in JupyterLab and, without a network, in the book.
 
 The charts are Altair's, so what a cell hands over is a Vega-Lite description with its data.
-JupyterLab 4 draws it with the Vega that it ships; ``book/build.py`` writes it into the page, where
-``book/_static/explorable.js`` draws it and says its numbers.
+JupyterLab 4 draws it with the Vega that it ships; ``book/_ext/lesson_pages.py`` writes it into the
+page, where ``book/_static/explorable.js`` draws it and says its numbers.
 
 A slider changes one thing: ``row``, the number of a row (from 0) in a table of settings. Each
 row holds the numbers of one setting, and each cell has one place for each row.

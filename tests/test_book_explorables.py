@@ -21,7 +21,7 @@ CHARTS = {
     for path in LESSONS
 }
 pages = pytest.mark.parametrize("name", [name for name, number in CHARTS.items() if number])
-BUILD = runpy.run_path(str(ROOT / "book" / "build.py"))
+LESSON_PAGES = runpy.run_path(str(ROOT / "book" / "_ext" / "lesson_pages.py"))
 
 
 @pages
@@ -43,7 +43,7 @@ def test_all_charts_and_their_library_weigh_under_2_mb(book):
     assert size < 2e6
 
 
-MOVED = "([canvas, seen]) => canvas.toDataURL() !== seen"
+MOVED = "([picture, seen]) => picture.outerHTML !== seen"
 AT_THE_END = "one => one.max === undefined || one.value === one.max"  # a list begins at its top
 
 
@@ -51,19 +51,22 @@ AT_THE_END = "one => one.max === undefined || one.value === one.max"  # a list b
 def test_chart_answers_to_the_keyboard(tab, name):
     page = tab(name)
     for chart in page.locator(".explorable").all():
-        chart.locator("canvas").wait_for()
-        canvas = chart.locator("canvas").element_handle()
+        chart.locator("svg").wait_for()
+        picture = chart.locator("svg").element_handle()
         controls, output = chart.locator("input, select"), chart.locator("output")
         assert chart.locator("input[type=range]").count() > 0
         assert controls.evaluate_all("all => all.every(one => one.labels.length === 1)")
         controls.first.focus()
         for control in controls.all():
             assert control.evaluate("one => one === document.activeElement"), "Tab leads elsewhere"
-            seen, said = canvas.evaluate("canvas => canvas.toDataURL()"), output.inner_text()
+            seen, said = picture.evaluate("picture => picture.outerHTML"), output.inner_text()
             page.keyboard.press("ArrowDown" if control.evaluate(AT_THE_END) else "ArrowUp")
-            page.wait_for_function(MOVED, arg=[canvas, seen])
+            page.wait_for_function(MOVED, arg=[picture, seen])
             if control.get_attribute("type") == "range":
                 assert output.inner_text() != said, "the numbers stand still"
+                words = control.get_attribute("aria-valuetext")
+                assert control.locator("+ span").inner_text() == words
+                assert words in output.inner_text().partition(". ")[0], "a position, not a value"
             page.keyboard.press("Tab")
         page.keyboard.press("Enter")  # the focus is on the summary of the table now
         chosen = chart.locator("tr[data-now]:visible td").all_inner_texts()
@@ -73,16 +76,33 @@ def test_chart_answers_to_the_keyboard(tab, name):
 
 
 @pages
+def test_chart_fills_the_column_and_the_download_keeps_it(tab, book, name):
+    page = tab(name)
+    page.set_viewport_size({"width": 1400, "height": 900})
+    for chart in page.locator(".explorable").all():
+        chart.locator("svg").wait_for()
+        width = chart.locator("svg").bounding_box()["width"]
+        assert width == pytest.approx(chart.bounding_box()["width"], abs=1)
+    kept = json.loads((book / "_sources" / f"{name}.ipynb").read_text(encoding="utf-8"))
+    outputs = [output for cell in kept["cells"] for output in cell.get("outputs", [])]
+    charts = [output["data"] for output in outputs if explore.MIME in output.get("data", {})]
+    assert len(charts) == CHARTS[name]
+    assert all("usermeta" in chart[explore.MIME] and "text/plain" in chart for chart in charts)
+
+
+@pages
 def test_chart_is_accessible_and_fits_a_phone(tab, name):
     page = tab(name)
     page.set_viewport_size({"width": 390, "height": 844})
     page.reload()
     for chart in page.locator(".explorable").all():
-        chart.locator("canvas").wait_for()
+        chart.locator("svg").wait_for()
         chart.locator("summary").click()
         alt = chart.locator("[role=img]").get_attribute("aria-label")
         assert chart.get_by_role("img", name=alt, exact=True).count() == 1
-        assert chart.locator("canvas").evaluate("one => one.getBoundingClientRect().right") <= 390
+        assert chart.locator("svg").evaluate("one => one.getBoundingClientRect().right") <= 390
+        first, second = [chart.locator(f".concat_{i}_group").bounding_box() for i in (0, 1)]
+        assert second["y"] > first["y"] + first["height"], "the panels do not stack"
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
@@ -91,14 +111,14 @@ def test_chart_is_accessible_and_fits_a_phone(tab, name):
 
 
 def test_data_cannot_end_the_script():
-    html = BUILD["explorable"](
+    html = LESSON_PAGES["explorable"](
         {"data": "</script><b>", "usermeta": {"columns": [], "rows": []}}, ""
     )
     assert html.count("</script>") == 1
 
 
 def test_book_and_charts_speak_the_same_vega():
-    assert BUILD["VEGALITE"] == explore.MIME
+    assert LESSON_PAGES["VEGALITE"] == explore.MIME
     (major,) = re.findall(r"vegalite\.v(\d+)\+", explore.MIME)
     about = (ROOT / "book" / "_static" / "vega" / "ABOUT.txt").read_text(encoding="utf-8")
     versions = dict(re.findall(r"(Vega|Vega-Lite) (\d+\.\d+\.\d+)", about))

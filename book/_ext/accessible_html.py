@@ -31,6 +31,11 @@ def repair(html: str) -> str:
             summary.select_one(".collapsed").string = "Show the solution"
             summary.select_one(".expanded").string = "Hide the solution"
 
+    # A figure opens by itself, where a reader can enlarge it; on a phone, wide ones scroll within
+    # this link (course.css).
+    for image in soup.select(".cell_output img"):
+        image.wrap(soup.new_tag("a", attrs={"class": "picture", "href": image["src"]}))
+
     return str(soup)
 
 
