@@ -84,12 +84,12 @@ def wants(
 def described(answer: Any) -> str:
     """Say in a few words what an answer is, such as ``a list of length 3``."""
     if isinstance(answer, str):
-        return f"the text {answer if len(answer) <= 40 else answer[:37] + '...'!r}"
+        return f"the text {str(answer) if len(answer) <= 40 else answer[:37] + '...'!r}"
     if isinstance(answer, bool | int | float | complex | np.number | np.bool_):
         return str(answer)
     if callable(answer):
         return "a function"
-    name, shape = type(answer).__name__.removeprefix("nd"), getattr(answer, "shape", None)
+    kind, shape = type(answer).__name__.removeprefix("nd"), getattr(answer, "shape", None)
     if shape == ():
         return str(answer)
     size = ""
@@ -97,7 +97,7 @@ def described(answer: Any) -> str:
         size = f" of shape {' x '.join(map(str, shape))}"
     elif hasattr(answer, "__len__"):
         size = f" of length {len(answer)}"
-    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}{size}"
+    return f"{'an' if kind[0] in 'AEIOUaeiou' else 'a'} {kind}{size}"
 
 
 def number(answer: Any) -> float:
@@ -173,9 +173,23 @@ def names(answer: Any) -> set[str]:
     if isinstance(answer, Mapping) or not isinstance(answer, Iterable):
         raise UnsuitableError
     found = list(answer)
-    if not found or not all(isinstance(name, str) for name in found):
+    if not found or not all(isinstance(one, str) for one in found):
         raise UnsuitableError
-    return {name.strip() for name in found}
+    return {one.strip() for one in found}
+
+
+def name(answer: Any) -> str:
+    """Return one name, from a text or from a collection of one.
+
+    Raises
+    ------
+    UnsuitableError
+        It is not one name.
+    """
+    found = names(answer)
+    if len(found) != 1:
+        raise UnsuitableError
+    return found.pop()
 
 
 def labels(answer: Any, n: int) -> np.ndarray:

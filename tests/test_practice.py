@@ -115,6 +115,13 @@ def test_names():
             practice.names(answer)
 
 
+def test_name():
+    assert practice.name(" pDC") == practice.name(np.str_("pDC")) == practice.name(["pDC"]) == "pDC"
+    for answer in ["pDC, DC", ["pDC", "DC"], 3, []]:
+        with pytest.raises(practice.UnsuitableError):
+            practice.name(answer)
+
+
 def test_labels():
     for answer in [["0", "1"], np.array([0, 1]), pd.Series(["0", "1"], dtype="category")]:
         assert practice.labels(answer, 2).tolist() == ["0", "1"]

@@ -5,11 +5,8 @@ where the lesson says "here", on the run that it shows. What it says about UMAP 
 own cells.
 """
 
-import contextlib
-import io
 from functools import cache
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +15,6 @@ import scanpy as sc
 from helpers import metrics
 from helpers.data import load_pbmc, plant_run, prepare
 from helpers.integrate import FINISHED, harmonize
-from tools.notebooks import LESSONS, tags
 
 SEEDS = range(5)
 PLANTED = [*((True, seed) for seed in SEEDS), (False, 0), (False, 1)]
@@ -372,55 +368,3 @@ def test_twelve_random_batches(seed):
     assert 0.15 < after - before < 0.5
     reference = metrics.mixing_reference(adata.obsm["X_lots"], adata.obs["lot"], seed=seed)
     assert after > reference + 0.1
-
-
-@pytest.fixture(scope="module")
-def checks():
-    """The check cells, run as in the lesson, with tables such as it has."""
-    path = next(path for path in LESSONS if path.stem == "04_evaluate_integration")
-    nb = nbformat.read(path, as_version=4)
-    shown = [n.removesuffix(" scaled") for n in BETTER.index if n not in ("PCR comparison",)]
-    shown = list(dict.fromkeys(shown))
-    scores = pd.DataFrame(0.5, index=["Harmony", "noise"], columns=shown)
-    for name in ("kBET", "Silhouette batch"):
-        scores.loc["noise", name] = 0.9
-    scores.loc["noise", ["cLISI", "PC regression"]] = [3, 0.1]
-    names = {"np": np, "pd": pd, "scores": scores, "better": BETTER.to_dict()}
-    with contextlib.redirect_stdout(io.StringIO()):
-        for cell in nb.cells:
-            if "def number(" in cell.source or {"exercise", "check"} & set(tags(cell)):
-                exec(cell.source, names)
-    return names
-
-
-@pytest.mark.parametrize(
-    ("number", "right", "wrong"),
-    [
-        (1, [1.16, "1.16", np.array([1.162])], [1.22, 1.9, 1.01, "x", [1, 2], np.nan, {}]),
-        (
-            2,
-            [{"kBET", "Silhouette batch", "PC regression"}],
-            ["kBET", {"NMI"}, {"other"}, 5, 2.5, [["kBET"]]],
-        ),
-        (3, [1.5, 1.55, "1.54", 1.58], [1.9, 1.15, 1.4, "half", [1, 2], np.inf, object()]),
-        (4, [{"a", "c"}, "ac", ["C", "a"], "a, c"], [{"a"}, {"b"}, "d", 7, {"z"}, [None]]),
-        (5, [0.3, 0.31, "0.3"], [7.0, -0.3, 0.0, "more", [6.7, 7.0], None, {1}]),
-    ],
-)
-def test_checks_take_right_answers_and_refuse_wrong_ones(checks, number, right, wrong):
-    """The checks below read a number with this function.
-
-    A wrong answer ends in a sentence, whatever its type.
-    """
-
-    def said(answer):
-        with contextlib.redirect_stdout(io.StringIO()) as out:
-            checks[f"check_{number}"](answer)
-        return out.getvalue()
-
-    for answer in right:
-        assert said(answer).startswith("Right"), answer
-    for answer in wrong:
-        assert not said(answer).startswith("Right"), answer
-        assert said(answer).strip().endswith((".", "?")), answer
-    assert said(None).startswith("Not answered yet")

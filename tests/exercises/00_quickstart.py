@@ -20,7 +20,7 @@ trials = [
     (2, kept, "Right"),
     (2, round(float(kept), 2), "Right"),
     (2, wrong.loc[["wrong"], "biology kept"], "Right"),
-    (2, wrong.loc["before", "biology kept"], "read biology kept"),
+    (2, wrong.loc["before", "biology kept"], "take its biology kept"),
     (2, wrong.loc["wrong", "mixing"], "That is its mixing"),
     (2, kept + 0.02, "the number is not"),
     (2, wrong, "This is a DataFrame of shape 2 x 3, and the check wants the biology kept"),

@@ -1,0 +1,50 @@
+# ruff: noqa: F821
+"""What the checks of lesson 08 must say; run after its last cell (tools/trials.py)."""
+
+one = list(names).index("run 1")
+subtracted = (reference.Z_orig - reference.Z_corr)[other]
+twenty_blocks = reassign(toy_mixed, toy_D, toy_batch, np.random.default_rng(0))
+
+trials = [
+    (1, answer_1, "Right"),
+    (1, round(float(answer_1), 2), "Right"),
+    (1, 0.2 * np.log(1501 / 501) + 0.0, "Right"),
+    (1, [np.float32(answer_1)], "Right"),
+    (1, 10 * answer_1, "the difference in bonus"),
+    (1, -answer_1, "set the two exponents equal"),
+    (1, np.sqrt(answer_1), "set the two exponents equal"),
+    (1, 27, "set the two exponents equal"),
+    (1, "0.22", "This is the text '0.22', and the check wants the squared distance"),
+    (1, (far, near_one), "wants the squared distance"),
+    (2, answer_2, "Right"),
+    (2, toy_R.copy(), "Right"),
+    (2, pd.DataFrame(answer_2), "Right"),
+    (2, answer_2.tolist(), "Right"),
+    (2, toy_mixed, "this is toy_mixed as it was"),
+    (2, twenty_blocks, "was it one block"),
+    (2, answer_2[::-1], "was it one block"),
+    (2, answer_2.T, "wants the new assignments"),
+    (2, answer_2.argmax(axis=1), "wants the new assignments"),
+    (2, "less", "This is the text 'less'"),
+    (3, answer_3, "Right"),
+    (3, (0.33, 0.98), "Right"),
+    (3, np.array([1 / 3, 50 / 51]), "Right"),
+    (3, pd.Series({"default": 0.33, "lamb=1": 0.98}), "Right"),
+    (3, answer_3[::-1], "Not yet, by default"),
+    (3, [0.2, 0.98], "Not yet, by default"),
+    (3, [0.9, 0.98], "Not yet, by default"),
+    (3, [0.33, 0.9], "Not yet, with lamb=1"),
+    (3, 0.33, "This is 0.33, and the check wants two numbers"),
+    (3, "1/3", "This is the text '1/3'"),
+    (3, {0.33, 0.98}, "This is a set of length 2"),
+    (4, answer_4, "Right"),
+    (4, subtracted.tolist(), "Right"),
+    (4, pd.Series(answer_4.round(2)), "Right"),
+    (4, answer_4[None, :], "Right"),
+    (4, -answer_4, "the sign is that of what is added"),
+    (4, reference.R[other] @ shift[:, 1 - one], "these are the shifts of run 2"),
+    (4, shift[reference.R[other].argmax(), one], "by its row of R"),
+    (4, reference.Z_orig[other], "by its row of R"),
+    (4, answer_4[:3], "This is an array of shape 3, and the check wants 30 numbers"),
+    (4, reference, "and the check wants 30 numbers"),
+]
