@@ -71,7 +71,7 @@ tables: $(READY)  ## write the tables of book/parameters.md and book/parity.md, 
 	$(PY) -m tools.parity
 	$(PY) -m tools.carry page
 
-catalogue: $(READY)  ## write book/troubleshooting.md from lesson 11
+catalogue: $(READY)  ## write book/troubleshooting.md from lesson 11 and tools/troubleshooting.md
 	$(PY) -m tools.troubleshooting
 
 carry: $(READY)  ## measure how far the general claims carry, half an hour, and write book/carry.md

@@ -124,6 +124,12 @@ def test_a_lesson_that_stops_fails_with_its_message(monkeypatch, tmp_path) -> No
         assert messages == [f"Quick start: {message}"]
 
 
+def test_the_newest_pair_executes_more_lessons_and_a_failure_is_its_own() -> None:
+    row = read()[PAIRS[-1]]
+    assert row["lessons"] == [Path(name).stem for name in matrix.NEWEST_TOO]
+    assert all((ROOT / name).exists() for name in matrix.NEWEST_TOO)
+
+
 @pytest.fixture
 def table(monkeypatch, tmp_path):
     """A copy of the record and the page, and a way to run `tools.matrix` with made-up results."""
