@@ -507,6 +507,28 @@ def test_parameters_are_those_of_the_installed_backend(monkeypatch):
         harmonize(cells(), "batch", nclust=3)
 
 
+@pytest.mark.parametrize(
+    ("value", "written"), [(np.float32, "float32"), ((1, 2), [1, 2]), ("cpu", "cpu"), (True, True)]
+)
+def test_a_parameter_without_a_range_is_handed_on_and_written(
+    monkeypatch, tmp_path, value, written
+):
+    handed = []
+
+    def run_harmony(pcs, labels, names, sparkle=None, epsilon_harmony=1, sigma=0.1, **others):
+        handed.append(sparkle)
+        turned = pcs.T if integrate._gives_cells_by_pcs() else pcs
+        return SimpleNamespace(Z_corr=turned, objective_harmony=[1, 0], kmeans_rounds=[1])
+
+    monkeypatch.setattr(harmonypy, "run_harmony", run_harmony)
+    adata = cells()
+    harmonize(adata, "batch", sparkle=value)
+    assert handed == [value]
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    back = ad.read_h5ad(tmp_path / "cells.h5ad").uns["X_pca_harmony"]["params"]["sparkle"]
+    np.testing.assert_array_equal(back, written)
+
+
 def test_tiny_batches_are_named_and_larger_ones_are_not():
     adata = cells()
     adata.obs["lane"] = ["a"] * 1 + ["b"] * 20 + ["c"] * 21 + ["d"] * 258
