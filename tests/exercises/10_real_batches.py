@@ -1,0 +1,46 @@
+# ruff: noqa: F821
+"""What the checks of lesson 10 must say; run after its last cell (tools/trials.py)."""
+
+over, within = answer_2
+table = answer_4
+
+trials = [
+    (1, 6, "Right"),
+    (1, 4.0, "Right"),
+    (1, [np.int64(6)], "Right"),
+    (1, 2, "Not yet: mixing 1.1"),
+    (1, 0, "Not yet"),
+    (1, -1, "and the check wants a theta"),
+    (1, "6", "This is the text '6', and the check wants a theta"),
+    (1, [2, 6], "This is a list of length 2"),
+    (1, {"theta": 6}, "wants a theta"),
+    (2, answer_2, "Right"),
+    (2, [round(float(over), 2), round(float(within), 2)], "Right"),
+    (2, np.array(answer_2), "Right"),
+    (2, (within, over), "the other way round"),
+    (2, (over, over), "Not yet"),
+    (2, (2, 2), "Not yet"),
+    (2, (over - 0.1, within), "Not yet"),
+    (2, over, "wants two numbers"),
+    (2, {over, within}, "This is a set of length 2, and the check wants two numbers"),
+    (2, "1.93, 1.80", "This is the text '1.93, 1.80'"),
+    (3, (0.6, 1.0), "Right"),
+    (3, [0.57, 0.99], "Right"),
+    (3, pd.Series([0.6, 1]), "Right"),
+    (3, (1.0, 0.6), "the other way round"),
+    (3, (0.4, 0.67), "Not yet"),
+    (3, (60, 100), "Not yet"),
+    (3, (0.9, 0.95), "Not yet"),
+    (3, 0.6, "This is 0.6, and the check wants two shares"),
+    (3, [0.6, 0.7, 0.9, 1.0, 1.0], "wants two shares"),
+    (3, ("0.6", "1.0"), "wants two shares"),
+    (4, table, "Right: a table. Mixing was 1.2, of 1.9."),
+    (4, table.round(2), "Right: a table"),
+    (4, pd.concat([table, table.loc[["FINISHED"]].set_axis(["second"])]), "Right: a table"),
+    (4, table.loc[["before", "FINISHED"]], "wants the whole table of judge()"),
+    (4, table.drop("FINISHED"), "wants the whole table of judge()"),
+    (4, table[["mixing"]], "wants the whole table of judge()"),
+    (4, table.T, "wants the whole table of judge()"),
+    (4, table.to_string(), "wants the whole table of judge()"),
+    (4, 1.9, "This is 1.9, and the check wants the whole table"),
+]
