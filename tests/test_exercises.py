@@ -1,11 +1,13 @@
 """The workshop copies in notebooks/exercises/ are what `make exercises` writes."""
 
+import re
+import subprocess
 from pathlib import Path
 
 import nbformat
 from test_notebooks import code, lessons, read
 
-from tools.notebooks import EXERCISES, LESSONS, as_text, exercise_copy, tags
+from tools.notebooks import EXERCISES, LESSONS, ROOT, as_text, exercise_copy, tags
 
 
 @lessons
@@ -30,3 +32,16 @@ def test_workshop_copy_holds_no_answer(path: Path) -> None:
     places = sum("exercise" in tags(cell) for cell in nb.cells)
     checks = sum("check" in tags(cell) for cell in nb.cells)
     assert places == checks >= 3
+
+
+@lessons
+def test_links_of_a_workshop_copy_work(path: Path) -> None:
+    for cell in nbformat.read(EXERCISES / path.name, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            for link in re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", cell.source):
+                assert (EXERCISES / link).exists(), link
+
+
+def test_git_leaves_a_learners_own_copies_alone() -> None:
+    command = ["git", "check-ignore", "--quiet", "my/00_quickstart.ipynb"]
+    assert subprocess.run(command, cwd=ROOT).returncode == 0
