@@ -122,8 +122,7 @@ def test_cells_are_small(path: Path) -> None:
     for cell in code(nb):
         assert cell.source.strip(), f"cell {cell.execution_count} is empty"
         length = len(cell.source.splitlines())
-        limit = 30 if "check" in tags(cell) else 20  # a check is folded
-        assert length <= limit, f"cell {cell.execution_count} has {length} lines"
+        assert length <= 20, f"cell {cell.execution_count} has {length} lines"
     practice = {cell.id for cell in exercise_part(nb)}
     teaching = [cell for cell in code(nb) if cell.id not in practice]
     assert 15 <= len(teaching) <= 30, f"{len(teaching)} code cells before the exercises"
@@ -177,6 +176,7 @@ def test_exercises(path: Path) -> None:
         assert printed(check).startswith("Not answered yet"), f"exercise {number}"
         answers = [cell for cell in group if kind(cell) == "solution" and cell.cell_type == "code"]
         assert answers, f"exercise {number} has no solution that runs"
+        assert "@practice.wants(" in check.source, f"exercise {number}: a check without wrapper"
         assert "Right" in printed(answers[-1]), f"exercise {number}: the check does not say Right"
         for cell in group:
             if kind(cell) == "solution":
