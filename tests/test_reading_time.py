@@ -1,0 +1,46 @@
+"""The minutes that each lesson states under Time, measured at one rate for all."""
+
+import re
+from pathlib import Path
+
+from test_notebooks import lessons, read
+
+from tools.notebooks import tags
+
+# Slower than plain prose, which grown-ups read at 238 words a minute (Brysbaert 2019,
+# doi 10.1016/j.jml.2019.104047). Nobody was timed: what counts is that all lessons share them.
+WORDS_A_MINUTE = 200
+LINES_OF_CODE_A_MINUTE = 15
+OUTPUTS_A_MINUTE = 4  # tables, pictures, printed text
+MINUTES_AN_EXERCISE = 7.5
+
+
+def minutes(cells) -> tuple[float, float]:
+    """Return the minutes of reading, outside the exercises, and of the exercises."""
+    words = lines = outputs = exercises = 0
+    reading = True
+    for cell in cells:
+        if cell.source.startswith(("## Exercises", "## Next")):
+            reading = cell.source.startswith("## Next")
+        exercises += cell.source.startswith("### Exercise")
+        if reading and cell.cell_type == "markdown":
+            words += len(re.sub(r"\]\([^)]*\)", "]", cell.source).split())
+        elif reading and "hide-cell" not in tags(cell):
+            lines += sum(bool(line.strip()) for line in cell.source.splitlines())
+            outputs += bool(cell.outputs)
+    read_for = words / WORDS_A_MINUTE + lines / LINES_OF_CODE_A_MINUTE + outputs / OUTPUTS_A_MINUTE
+    return read_for, exercises * MINUTES_AN_EXERCISE
+
+
+@lessons
+def test_stated_minutes_are_those_of_one_rate(path: Path) -> None:
+    """To the nearest 5, with some room, so that not each small change of a lesson moves them."""
+    cells = read(path).cells
+    (text,) = [cell.source for cell in cells if cell.source.startswith("## Time")]
+    stated = [int(number) for number in re.findall(r"(\d+) minutes", text)]
+    measured = minutes(cells)
+    assert len(stated) == 2
+    assert all(number % 5 == 0 for number in stated)
+    for name, says, is_ in zip(["reading", "exercises"], stated, measured, strict=True):
+        right = 5 * round(is_ / 5)
+        assert abs(says - is_) <= (4 if name == "reading" else 6), f"{name}: {right}, not {says}"
