@@ -8,6 +8,7 @@ import nbformat
 from test_notebooks import code, lessons, read
 
 from tools.notebooks import EXERCISES, LESSONS, ROOT, as_text, exercise_copy, tags
+from tools.trials import faults, said_by
 
 
 @lessons
@@ -45,3 +46,20 @@ def test_links_of_a_workshop_copy_work(path: Path) -> None:
 def test_git_leaves_a_learners_own_copies_alone() -> None:
     command = ["git", "check-ignore", "--quiet", "my/00_quickstart.ipynb"]
     assert subprocess.run(command, cwd=ROOT).returncode == 0
+
+
+def test_what_a_trial_finds() -> None:
+    """tools/trials.py sees a check that is too strict, too lenient, unclear or hardly tried."""
+
+    def row(said: str, words: str) -> dict:
+        return {"exercise": 1, "answer": "5", "words": words, "said": said}
+
+    good = [row("Right: 5.", "Right")] * 3 + [row("Not yet: too low.", "too low")] * 5
+    assert faults(good) == []
+    too_strict = [*good, row("Not yet: too low.", "Right")]
+    too_lenient = [*good, row("Right: 5.", "too low")]
+    other_hint = [*good, row("Not yet: too high.", "too low")]
+    no_sentence = [*good, row("Traceback (most recent call last): KeyError", "KeyError")]
+    for rows in (too_strict, too_lenient, other_hint, no_sentence, good[1:], good[:-1]):
+        assert len(faults(rows)) == 1
+    assert said_by(lambda answer: 1 / answer, 0).startswith("Traceback")
