@@ -7,12 +7,12 @@ CELL_SECONDS ?= 120
 PY     := .venv/bin/python
 # written last, when the environment is whole; a learner's has what the lessons need and no more
 READY  := .venv/installed
-LAB    := $(if $(wildcard $(READY)),$(READY),.venv/lab)
+LAB    := $(if $(wildcard $(READY))$(filter-out help clean check my lab,$(MAKECMDGOALS)),$(READY),.venv/lab)
 # `make PYTHON=python3.13` beside an environment of another Python makes it anew
 VERSION = import sys; print(sys.version_info[:2])
 ifneq ($(origin PYTHON),file)
   ifneq ($(wildcard $(PY)),)
-    OTHER := $(filter-out $(shell $(PY) -c '$(VERSION)' 2>&1),$(shell $(PYTHON) -c '$(VERSION)' 2>&1))
+    OTHER := $(filter-out $(shell $(PY) -c '$(VERSION)'),$(shell $(PYTHON) -c '$(VERSION)' 2>/dev/null || echo none))
   endif
 endif
 
@@ -21,7 +21,7 @@ LESSONS  := $(sort $(shell sed -n 's|.*file: \(notebooks/[0-9].*\)|\1.ipynb|p' _
 EXECUTED := $(patsubst notebooks/%,_build/executed/%,$(LESSONS))
 # what a lesson's output depends on besides its own text; Jupyter's cache knows none of these
 READ     := $(filter-out data/version_matrix.json data/claims_carry.json,$(wildcard data/*.h5ad data/*.csv data/*.json))
-CAUSES   := notebooks/conftest.py $(wildcard helpers/*.py) $(READ) requirements.lock
+CAUSES   := notebooks/conftest.py tools/trials.py $(wildcard helpers/*.py) $(READ) requirements.lock
 BOOK     := _build/html/index.html
 PAGES    := _config.yml _toc.yml $(shell find book data/README.md -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
@@ -47,10 +47,10 @@ test: $(READY)  ## everything that must pass: ruff, unit tests, lessons, book
 check: $(LAB)  ## a minute: versions, data, Harmony, a figure, "Ready"
 	$(PY) -m tools.check
 
-my: $(LAB)  ## copy the lessons without solutions to my/, where git leaves your work alone
+my:  ## copy the lessons without solutions to my/, where git leaves your work alone
 	@mkdir -p my
 	@for file in notebooks/exercises/*.ipynb; do \
-	    test -e my/$${file##*/} || cp $$file my/ || exit 1; done
+	    test -e my/$${file##*/} || sed 's#](\.\./\.\./#](../#g' $$file > my/$${file##*/} || exit 1; done
 	@echo "Your copies are in my/; what was there already is as you left it."
 
 lab: $(LAB)  ## open JupyterLab on the lessons (ARGS=... goes to JupyterLab)
@@ -115,7 +115,7 @@ run-lessons: $(EXECUTED)
 	@grep -ls '"partly-executed"' $(EXECUTED) | sed 's/$$/ is in part: its files were not fetched/'
 
 # One run serves the tests and the book: nbval compares, notebooks/conftest.py keeps.
-_build/executed/%.ipynb: notebooks/%.ipynb $(CAUSES) $(READY)
+_build/executed/%.ipynb: notebooks/%.ipynb tests/exercises/%.py $(CAUSES) $(READY)
 	@$(PY) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=$(CELL_SECONDS) -q -rfs -p no:cacheprovider $<
 
 $(BOOK): $(EXECUTED) $(PAGES) $(READY)
@@ -134,7 +134,6 @@ $(READY): requirements.lock $(if $(OTHER),other-python)
 
 .PHONY: other-python
 other-python:
-	@echo "The environment in .venv is of another Python than '$(PYTHON)': it is made anew."
 
 define INSTALL
 $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
@@ -144,6 +143,7 @@ $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13
 $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
     echo "'$(PYTHON)' lacks the module venv: install it (on Debian and Ubuntu the package python3-venv)" \
          "or name another Python, as in 'make $(or $(MAKECMDGOALS),book) PYTHON=python3.12'." >&2; exit 1; }; \
+$(if $(OTHER),echo "The environment in .venv is of another Python than '$(PYTHON)': it is made anew."; )\
 echo "Setting up .venv, once: some 200 packages. This takes a minute or more and says little ..."; \
 set -e; \
 $(PYTHON) -m venv --clear .venv; \

@@ -286,8 +286,8 @@ def test_mixture_of_shifts(result, second):
 
 
 def test_defaults(adata, result):
-    """`theta=None` means 2, and `lamb=None` means that the ridge penalty is estimated from
-    `alpha`.
+    """`theta=None` means 2, and `lamb=None` means that the ridge penalty, which
+    shrinks each shift, is estimated from `alpha`.
     """
     today = inspect.signature(harmonypy.run_harmony).parameters
     values = {"theta": None, "lamb": None, "alpha": 0.2, "max_iter_harmony": 10}
@@ -515,7 +515,7 @@ def test_wrong_column():
 
 
 def test_same_bytes(adata, result):
-    """To the last byte, whatever the number of threads.
+    """To the last byte, with one thread and with two.
     `random_state=None` gives those bytes too: it means 0, not a random seed.
     """
     for settings in ({"ncores": 1}, {"ncores": 2}, {"random_state": None}):
@@ -526,7 +526,7 @@ def test_same_bytes(adata, result):
 
 
 def test_other_seeds():
-    """Another seed starts from other centroids, and a finished run then keeps about 97 in 100
+    """Another seed starts from other centroids, and a finished run then keeps about 98 in 100
     neighbours: name the seed, and trust no single neighbour.
     """
     runs = [near(seed=seed, settings=DONE) for seed in SEEDS]
