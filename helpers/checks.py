@@ -21,7 +21,7 @@ SMALL = 20  # cells of a batch that is too small to speak for itself
 MOST = 2**31 - 1  # the largest whole number of compiled code
 
 
-def string_labels(obs: pd.DataFrame, name: str) -> pd.Series:
+def string_labels(obs: pd.DataFrame, name: str, *, one_level: bool = False) -> pd.Series:
     """A column as a category of strings, whatever its type, with a plain index 0, 1, ...
 
     harmonypy < 2 fails on numbers, and repeated ``obs_names`` would not cross-tabulate.
@@ -34,8 +34,9 @@ def string_labels(obs: pd.DataFrame, name: str) -> pd.Series:
         The name is a list, or the like.
     ValueError
         Two columns share the name, a label is missing or is a word for it (``nan``, ``None``,
-        ``NA``, nothing at all), there are fewer than two levels, or numbers with more than 100
-        levels and fewer than 10 cells a level on average, which is a measurement.
+        ``NA``, nothing at all), there are fewer than two levels (with ``one_level``, none), or
+        numbers with more than 100 levels and fewer than 10 cells a level on average, which is a
+        measurement.
     """
     if not isinstance(name, Hashable) or isinstance(name, tuple):
         raise TypeError(f"Name one column of obs, not {shown(name)}.")
@@ -59,7 +60,7 @@ def string_labels(obs: pd.DataFrame, name: str) -> pd.Series:
             f"obs[{name!r}] holds numbers with {n_levels} levels for {len(obs)} cells: a "
             f"measurement is no batch; bin it first, for example with pd.qcut(obs[{name!r}], 4)."
         )
-    if len(labels.cat.categories) < 2:
+    if len(labels.cat.categories) < (1 if one_level else 2):
         only = ", ".join(map(repr, labels.cat.categories)) or "no cells"
         raise ValueError(
             f"obs[{name!r}] has fewer than two levels ({only}): there is nothing to correct."

@@ -319,7 +319,8 @@ def _checked_params(backend: str, params: dict, labels: pd.DataFrame) -> dict:
     }
     known = [n for n in defaults if n not in (*FILLED, "key", "basis", "adjusted_basis", "verbose")]
     n_cells, found = len(labels), {}
-    for name, value in params.items():
+    # sigma last, for nclust says how long it may be
+    for name, value in sorted(params.items(), key=lambda given: given[0] == "sigma"):
         if name in FILLED:
             raise TypeError(f"harmonize fills in {name} by itself: {FILLED[name]}.")
         if name in WITHOUT_EFFECT:
@@ -414,7 +415,8 @@ def _run(backend: str, *args: Any, **params: Any) -> tuple[np.ndarray, dict]:
         if np.isfinite(corrected).all():
             return corrected, trace
     except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
-        problem, cause = shorten(str(error), 200, placeholder=" ...").rstrip("."), error
+        said = str(error) or type(error).__name__
+        problem, cause = shorten(said, 200, placeholder=" ...").rstrip("."), error
     raise ValueError(
         f"{backend} {version(backend)} found no solution with these settings: {problem}."
     ) from cause

@@ -121,7 +121,7 @@ def _say_slow(n_cells: int) -> None:
     if n_cells > EXACT:
         warnings.warn(
             f"{n_cells:,} cells are compared with all others, and the time grows with the square "
-            "of that: ask fewer with queries=sample_cells(...), as score does, or take a subset.",
+            "of that: use score, which asks fewer, or a subset drawn with sample_cells.",
             stacklevel=4,
         )
 
@@ -345,15 +345,17 @@ def lisi_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]
 
     Raises
     ------
-    ValueError : fewer than six values, or a level outside 0 to 1.
+    ValueError : a level outside 0 to 1, or too few values for it, such as five for 0.95.
 
     References
     ----------
     Conover 1999, Practical Nonparametric Statistics, section 3.2
     """
     values = np.sort(np.asarray(values, dtype=float).ravel())
-    if len(values) < 6 or not 0 < level < 1:
-        raise ValueError("An interval needs six values or more, and a level between 0 and 1.")
+    if not 0 < level < 1:
+        raise ValueError("level must lie between 0 and 1.")
+    if 1 - 2 * 0.5 ** len(values) < level:  # what even the smallest and the largest enclose
+        raise ValueError(f"{len(values)} values are too few for an interval of {100 * level:g} %.")
     rank = int(binom.ppf((1 - level) / 2, len(values), 0.5))
     rank = max(rank - 1, 0)
     return float(values[rank]), float(values[-1 - rank])
@@ -461,7 +463,8 @@ def known(
 
     Raises
     ------
-    ValueError : unusable input, or no type with 50 cells whose values differ.
+    ValueError : unusable input, no type with 50 cells whose values differ, or fewer than 50 queries
+        of a type that has 50 cells.
     """
     X = _embedding(X)
     with suppress(TypeError, ValueError):
@@ -474,12 +477,17 @@ def known(
     groups = _codes(groups, len(X), "labels", one_level=True)
     queries = _asked(queries, len(X))
     found = _shared(neighbors, X, min(n_neighbors, len(X) - 1), queries)
-    guess = values[found.indices].mean(axis=1)
+    guess, sizes = values[found.indices].mean(axis=1), np.bincount(groups)
     if queries is not None:
         values, groups = values[queries], groups[queries]
     r2 = []
-    for group in range(groups.max() + 1):
+    for group in range(len(sizes)):
         a, b = values[groups == group], guess[groups == group]
+        if len(a) < 50 <= sizes[group]:
+            raise ValueError(
+                f"A type of {sizes[group]} cells has {len(a)} among the queries, and 50 are "
+                "needed: ask as many cells of each type."
+            )
         if len(a) >= 50 and a.std() > 0:
             r2.append(np.corrcoef(a, b)[0, 1] ** 2 if b.std() > 0 else 0.0)
     if not r2:
@@ -872,7 +880,7 @@ def score(
     ------
     KeyError : a column or an embedding is not there.
     TypeError : a list in place of a column's name.
-    ValueError : as the single scores, or two columns share the name.
+    ValueError : as the single scores, two columns share the name, or n_queries is below 6.
 
     References
     ----------
@@ -916,6 +924,8 @@ def _draw(n_cells: int, n_queries: int | None, seed: int) -> np.ndarray | None:
     """The cells to ask; None for all of them."""
     if n_queries is None:
         n_queries = n_cells if n_cells <= EXACT else SAMPLE
+    elif (number(n_queries, whole=True) or 0) < 6:
+        raise ValueError("n_queries must be a whole number, at least 6, to say the error.")
     queries = sample_cells(n_cells, n_queries, seed=seed)
     return None if len(queries) == n_cells else queries
 
@@ -1056,7 +1066,7 @@ def three_numbers(
     ------
     KeyError : a column or an embedding is not there.
     TypeError : a list in place of a column's name.
-    ValueError : as the single scores, or two columns share the name.
+    ValueError : as the single scores, two columns share the name, or n_queries is below 6.
     """
     named = use_reps if isinstance(use_reps, Mapping) else {key: key for key in use_reps}
     rows, sampled = {}, {}

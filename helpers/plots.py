@@ -294,6 +294,7 @@ def _draw(
             outline = {"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.7}
             least = max(TINY[0], TINY[1] * len(xy))
             for name, rows in values.groupby(values, observed=True).indices.items():
+                rows = rows[np.isfinite(xy[rows]).all(axis=1)]
                 if not _unnamed(name) and len(rows) >= least:
                     ax.text(
                         *_densest(xy[rows]),

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from functools import cache, wraps
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -137,7 +139,11 @@ def array(answer: Any) -> np.ndarray:
         raise UnsuitableError
     try:
         values = np.asarray(answer)
-        if values.dtype.kind not in "iufO":  # neither text, nor truth values, nor complex
+        if values.dtype.kind == "O" and all(
+            isinstance(v, Real | Decimal) and not isinstance(v, bool) for v in values.flat
+        ):
+            values = values.astype(float)
+        if values.dtype.kind not in "iuf":  # neither text, nor truth values, nor complex
             raise UnsuitableError
         return values.astype(float)
     except (TypeError, ValueError):

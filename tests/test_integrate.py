@@ -485,6 +485,25 @@ def test_what_the_backend_refuses_is_one_sentence(monkeypatch):
     assert_unchanged(adata, before)
 
 
+def test_an_error_of_the_backend_without_words_is_named(monkeypatch):
+    def run_harmony(*args, **kwargs):
+        raise AssertionError
+
+    run_harmony.__signature__ = inspect.signature(harmonypy.run_harmony)
+    monkeypatch.setattr(harmonypy, "run_harmony", run_harmony)
+    with pytest.raises(ValueError, match=r"with these settings: AssertionError\.$"):
+        harmonize(cells(), "batch")
+
+
+def test_sigma_per_cluster_may_be_named_before_and_after_nclust():
+    one, two = cells(), cells()
+    harmonize(one, "batch", sigma=[0.1, 0.2, 0.3], nclust=3)
+    harmonize(two, "batch", nclust=3, sigma=[0.1, 0.2, 0.3])
+    np.testing.assert_array_equal(one.obsm["X_pca_harmony"], two.obsm["X_pca_harmony"])
+    with pytest.raises(ValueError, match=r"one per cluster \(4\)"):
+        harmonize(cells(), "batch", sigma=[0.1, 0.2, 0.3], nclust=4)
+
+
 def test_a_result_that_is_not_finite_is_refused(monkeypatch):
     def run_harmony(pcs, *args, **kwargs):
         turned = np.full_like(pcs.T if integrate._gives_cells_by_pcs() else pcs, np.nan)

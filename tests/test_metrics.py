@@ -698,7 +698,7 @@ def test_score_of_many_cells_is_near_the_exact_one_and_says_its_error(many):
     assert (sampled["n_cells"], sampled["n_queries"]) == (60_000, 10_000)
     X, lane, types = many.obsm["X"], many.obs["lane"], many.obs["type"]
     typed = (types != "unassigned").to_numpy()
-    with pytest.warns(UserWarning, match="60,000 cells are compared with all others"):
+    with pytest.warns(UserWarning, match="60,000 cells are compared .* use score, which asks"):
         exact = float(np.median(metrics.lisi(X, lane)))
     low, high = sampled["iLISI"]
     assert low <= exact <= high
@@ -766,8 +766,51 @@ def test_the_interval_holds_the_median_as_often_as_it_says():
         found = [metrics.lisi_interval(rng.choice(values, n), level) for _ in range(1000)]
         low, high = np.transpose(found)
         assert np.mean((low <= median) & (median <= high)) > level - 0.02
-    with pytest.raises(ValueError, match="six values"):
-        metrics.lisi_interval(values[:5])
+
+
+@pytest.mark.parametrize(
+    ("n", "level", "words"),
+    [
+        (5, 0.95, r"^5 values are too few for an interval of 95 %\.$"),
+        (6, 0.99, r"^6 values are too few for an interval of 99 %\.$"),
+        (9, 0.999, r"^9 values are too few for an interval of 99\.9 %\.$"),
+        (0, 0.5, r"^0 values are too few"),
+        (9, 0, "level must lie between 0 and 1"),
+        (9, 1, "level must lie between 0 and 1"),
+    ],
+)
+def test_an_interval_of_too_few_values_is_refused(n, level, words):
+    with pytest.raises(ValueError, match=words):
+        metrics.lisi_interval(np.arange(n), level)
+
+
+@pytest.mark.parametrize(("n", "level"), [(6, 0.95), (8, 0.99), (2, 0.5)])
+def test_the_fewest_values_for_an_interval_give_their_ends(n, level):
+    assert metrics.lisi_interval(np.arange(n), level) == (0, n - 1)
+
+
+@pytest.mark.parametrize("n", [3, 5, 0, 7.5, "10", True])
+def test_too_few_queries_of_a_table_are_named(n):
+    adata = as_adata(*cells())
+    words = "n_queries must be a whole number, at least 6"
+    with pytest.raises(ValueError, match=words):
+        metrics.score(adata, use_rep="X_pca", n_queries=n, **KEYS)
+    with pytest.raises(ValueError, match=words):
+        metrics.three_numbers(adata, use_reps=["X_pca"], keep_key="batch", n_queries=n, **KEYS)
+
+
+def test_known_refuses_queries_that_miss_a_type():
+    """A type of 50 cells or more counts among all, so it may not drop out among the queries."""
+    rng = np.random.default_rng(0)
+    X, values = rng.normal(size=(220, 3)), rng.normal(size=220)
+    types = np.repeat(["often", "rare", "tiny"], [120, 60, 40])
+    for order in (slice(None), slice(None, None, -1)):  # the rare type comes after, or before
+        labels = types[order]
+        often, rare = (np.flatnonzero(labels == name) for name in ("often", "rare"))
+        metrics.known(X, values, labels, queries=np.r_[often[:50], rare[:50]])
+        for n in (49, 1, 0):
+            with pytest.raises(ValueError, match=f"A type of 60 cells has {n} among the queries"):
+                metrics.known(X, values, labels, queries=np.r_[often, rare[:n]])
 
 
 def test_the_interval_holds_on_the_embedded_cells():

@@ -192,6 +192,17 @@ def test_a_name_stands_on_the_densest_group(adata):
     assert np.abs(np.abs(text.get_position()) - 10).max() < 1
 
 
+def test_a_cell_without_a_place_hides_no_name(adata):
+    adata.obs["group"] = ["a"] * 90 + ["b"] * 90 + ["nowhere"] * 20
+    adata.obsm["X_umap"][[3, 4, 100], [0, 1, 1]] = np.nan, np.inf, np.nan
+    adata.obsm["X_umap"][180:] = np.nan
+    fig = plots.embedding(adata, "group", on_data=True)
+    fig.draw_without_rendering()
+    texts = fig.axes[0].texts
+    assert [text.get_text() for text in texts] == ["a", "b"]
+    assert np.isfinite([text.get_position() for text in texts]).all()
+
+
 def test_a_tiny_group_gets_no_name_on_the_data(adata):
     adata.obs["group"] = ["tiny"] * 9 + ["small"] * 10 + ["large"] * 181
     ax = plots.embedding(adata, "group", on_data=True).axes[0]

@@ -1,5 +1,7 @@
 """The shared wrapper of the checks: one plain sentence for every answer, and never a traceback."""
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,10 @@ import pytest
 from helpers import practice
 
 BAD_NUMBERS = ["1.5", True, np.nan, np.inf, [1, 2], [], {"a": 1.5}, {1.5}, 1j, object(), len, "x"]
+BAD_NUMBERS += [  # what NumPy would turn into numbers
+    pd.Series([value], dtype=object) for value in ("1.5", True, np.bool_(True), b"1.5", None)
+]
+BAD_NUMBERS += [pd.DataFrame({"x": ["1.5"]}), pd.Series([True], dtype="boolean")]
 GOOD_NUMBERS = [
     1.5,
     np.float32(1.5),
@@ -16,6 +22,10 @@ GOOD_NUMBERS = [
     np.array([[1.5]]),
     pd.Series([1.5]),
     pd.DataFrame({"x": [1.5]}),
+    pd.Series([1.5], dtype=object),
+    pd.Series([np.float32(1.5)], dtype=object),
+    pd.Series([Decimal("1.5")]),
+    pd.Series([1.5], dtype="Float64"),
 ]
 
 
@@ -40,6 +50,15 @@ def test_none_is_not_answered_yet(capsys):
 @pytest.mark.parametrize("answer", GOOD_NUMBERS, ids=practice.described)
 def test_a_number_of_any_type_is_one(answer, capsys):
     assert said(check_7, answer, capsys) == "Right: so it is."
+
+
+def test_numbers_among_words_and_truth_values_are_no_numbers():
+    table = pd.DataFrame({"n": [1, 2], "kept": [True, False], "name": ["a", "2"]})
+    for columns in (["n", "kept"], ["n", "name"], ["name"]):
+        with pytest.raises(practice.UnsuitableError):
+            practice.array(table[columns])
+    mixed = pd.DataFrame({"n": [1, 2], "share": pd.Series([0.5, np.nan], dtype=object)})
+    np.testing.assert_array_equal(practice.array(mixed), [[1, 0.5], [2, np.nan]])
 
 
 @pytest.mark.parametrize("answer", BAD_NUMBERS, ids=practice.described)
