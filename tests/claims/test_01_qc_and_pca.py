@@ -207,9 +207,14 @@ def test_mad_rule(raw) -> None:
 
 
 def test_automatic_threshold(doublets) -> None:
-    """Nearly none in the stimulated lane, which is not believable."""
+    """Nearly none in the stimulated lane, which is not believable. ... in the stimulated lane the
+    automatic threshold fell into a dip far to the right.
+    """
     called = doublets.obs.groupby("condition", observed=True)["predicted_doublet"].mean()
     assert called["stimulated"] < 0.01
+    limits = {name: lane["threshold"] for name, lane in doublets.uns["scrublet"]["batches"].items()}
+    assert 0.2 < limits["control"] < 0.3
+    assert limits["stimulated"] > 0.5
 
 
 def test_implied_rate(doublets) -> None:
@@ -245,12 +250,14 @@ def test_ambient_lyz(doublets) -> None:
 
 
 def test_impossible_pairs(doublets) -> None:
-    """Of the impossible cells about half are flagged, of the others about one in sixteen."""
-    flagged = doublets.obs["doublet_score"] > 0.25
+    """Of the impossible cells nearly half are flagged, of the others about one in sixteen."""
+    flagged, impossible = doublets.obs["doublet_score"] > 0.25, False
     for pair in (["CD3D", "CD79A"], ["CD3D", "LYZ"], ["CD79A", "LYZ"]):
         both = found(doublets, pair).all(axis=1)
+        impossible |= both
         assert 0.35 < flagged[both].mean() < 0.6
         assert 0.045 < flagged[~both].mean() < 0.075
+    assert 0.4 < flagged[impossible].mean() < 0.5
 
 
 def test_whom_flags_hit(doublets) -> None:
@@ -321,8 +328,8 @@ def test_random_batches(prepared, seed) -> None:
 
 
 def test_number_of_pcs(prepared) -> None:
-    """Five PCs lose the megakaryocytes ... From 10 to 30 PCs the table hardly changes, and at
-    50 the NK cells have lost a little to noise.
+    """Here five PCs lose the megakaryocytes ... From 10 to 30 PCs the table changes little; at 50
+    the NK cells are down to 0.74, from 0.90 at 15.
     """
     types, pcs = prepared.obs["cell_type"], prepared.obsm["X_pca"]
     share = {k: own_type(pcs[:, :k], types) for k in (5, 10, 15, 20, 30, 50)}
@@ -330,7 +337,9 @@ def test_number_of_pcs(prepared) -> None:
     assert min(share[k]["Megakaryocyte"] for k in (10, 15, 20, 30)) > 0.6
     middle = pd.DataFrame({k: share[k] for k in (10, 15, 20, 30)})
     assert (middle.loc[["CD4 T", "CD8 T", "NK"]].max(axis=1) - middle.min(axis=1)).max() < 0.1
-    assert share[50]["NK"] < share[30]["NK"] - 0.03
+    assert share[50]["NK"] < share[30]["NK"] - 0.05
+    assert share[50]["NK"] == pytest.approx(0.74, abs=0.02)
+    assert share[15]["NK"] == pytest.approx(0.90, abs=0.02)
 
 
 def test_pcs_that_separate(prepared) -> None:
@@ -390,18 +399,16 @@ def test_every_choice_mixes_and_keeps(chosen) -> None:
 
 
 def test_scaling_is_a_trade(chosen) -> None:
-    """Scaling is a trade: the types stand further apart and the run mixes further, but
-    interferon, which is strong in many genes, weighs less, so less of it is kept than
-    without.
+    """Scaling is a trade: the run mixes further, but interferon, which is strong in many genes,
+    weighs less, so less of it is kept.
     """
     change = chosen["as above"].loc["after"] - chosen["not scaled"].loc["after"]
-    assert change["types apart"] > 0.02
     assert change["mixing"] > 0.04
     assert change["biology kept"] < -0.04
 
 
 def test_genes_and_pcs(chosen) -> None:
-    """More genes keep more of the condition; fewer genes and more PCs let noise in, which
+    """Here more genes keep more of the condition; fewer genes and more PCs let noise in, which
     hides the run and the condition alike before any correction.
     """
     kept = {name: table.loc["after", "biology kept"] for name, table in chosen.items()}
