@@ -10,7 +10,7 @@ del logged.layers["counts"]
 no_shift = np.median(metrics.lisi(adata.obsm["X_pca_harmony"], adata.obs["run"]))
 
 two_p = by_cells(two)
-markers_of_b = query[:, ["CD79A", "MS4A1"]].X.sum(axis=1).A1 > 0
+markers_of_b = np.asarray(query[:, ["CD79A", "MS4A1"]].X.sum(axis=1)).ravel() > 0
 as_arrays = answer_2 | {"key": np.array(["condition", "run"]), "left out": ["NK", "B"]}
 as_tables = answer_2 | {"rounds by seed": {"1": 16, "0": 15}, "theta": {"run": 1, "condition": 2}}
 
