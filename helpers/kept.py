@@ -60,7 +60,7 @@ def noise_floor(
 ) -> float:
     """`moved` when the batches are none: the reader's own column, shuffled, and corrected.
 
-    A correction that moves the cells no further has found nothing.
+    A *finished* correction that moves the cells no further has found nothing.
 
     Parameters
     ----------

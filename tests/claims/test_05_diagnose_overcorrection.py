@@ -216,8 +216,9 @@ def test_others_came():
 
 
 def test_noise_floor():
-    """Both real columns move the cells several times as far as their floor, so Harmony found
-    something in each; the floor cannot say whether it was worth keeping.
+    """`condition` moves the cells further than `run` does.
+    Both real columns move them several times as far as their floor, so Harmony found something in
+    each; the floor cannot say whether it was worth keeping.
     Twenty batches of nothing move the cells about as far as our planted run does.
     """
     adata = start()
@@ -225,11 +226,11 @@ def test_noise_floor():
     adata.obs["twenty"] = twenty
     went = {}
     for key in ["run", "condition"]:
-        Z, _ = run(np.full(adata.n_obs, True), key)
-        went[key] = kept.moved(adata.obsm["X_pca"], Z)
+        went[key] = kept.moved(adata.obsm["X_pca"], whole(key))
         for seed in SEEDS:
-            assert went[key] > 3 * kept.noise_floor(adata, key, seed=seed)
-    assert abs(kept.noise_floor(adata, "twenty") - went["run"]) < 0.04
+            assert went[key] > 3 * kept.noise_floor(adata, key, seed=seed, **ROUNDS)
+    assert went["condition"] > went["run"] + 0.03
+    assert abs(kept.noise_floor(adata, "twenty", **ROUNDS) - went["run"]) < 0.04
 
 
 def test_composition():
@@ -381,23 +382,26 @@ def test_signature_kept():
     """With nothing withheld, even the lowest cluster keeps more than half of its signature.
     The withheld B cells fall far below, and *near* says what became of them: few strangers came,
     so they stand alone, as they should.
-    The NK cells fall as far, with many strangers near: that is absorption.
+    The NK cells fall less far, with many strangers near: that is absorption.
     But only with fine clusters: the coarse ones hold NK and CD8 T cells together, and a type
     without a cluster of its own cannot be missed. ...
-    `condition` was corrected and interferon is gone, yet no cluster falls as far as the withheld
-    ones: what a gene has more of throughout a batch cancels in every comparison of clusters, and
-    only what the monocytes add to the common response is left to see.
+    `condition` was corrected and interferon is gone, yet the lowest cluster stands between the
+    complete case and the withheld types that stood out: what a gene has more of throughout a batch
+    cancels in every comparison of clusters, and only what the monocytes add to the common response
+    is left to see.
     """
     everyone = np.full(start().n_obs, True)
-    complete, _, _ = lowest(whole("run"), everyone, "run", 2)
     b, alone, of_b = lowest(withheld("B")["Z"], without(("B", "run 2")), "run", 1)
-    fine, crowd, of_nk = lowest(withheld()["Z"], without(("NK", "run 2")), "run", 2)
     coarse, _, of_coarse = lowest(withheld()["Z"], without(("NK", "run 2")), "run", 1)
-    response, _, _ = lowest(whole("condition"), everyone, "condition", 1)
-    assert (of_b, of_nk, of_coarse) == ("B", "NK", "CD8 T")
-    assert complete > 0.5
-    assert max(b, fine) < 0.45 < min(coarse, response)
-    assert alone < 0.15 < 0.35 < crowd
+    assert (of_b, of_coarse) == ("B", "CD8 T")
+    for seed in SEEDS[:2]:
+        complete, _, _ = lowest(whole("run", seed), everyone, "run", 2)
+        fine, crowd, of_nk = lowest(withheld(seed=seed)["Z"], without(("NK", "run 2")), "run", 2)
+        response, _, of = lowest(whole("condition", seed), everyone, "condition", 1)
+        assert (of_nk, of) == ("NK", "CD14 Mono")
+        assert b + 0.1 < fine < response - 0.05 < complete - 0.15
+        assert min(complete, coarse) > 0.5
+        assert alone < 0.15 < 0.35 < crowd
 
 
 def test_neighbours_within_a_batch():

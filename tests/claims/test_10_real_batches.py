@@ -173,8 +173,9 @@ def carried_over(adata, rep):
 
 
 def test_scaling_within_mixes_and_the_monocytes_pay(all_labs, within):
-    """Corrected the first way, nearly all of them get their name; scaled within the studies, only
-    half to four fifths do over five seeds, and the harm is there before Harmony begins.
+    """Corrected the first way, nearly all of them get their name; scaled within the studies, less
+    than half of them do with one seed and not quite four fifths with another, and the harm is there
+    before Harmony begins.
     """
     labs = all_labs[True]
     assert carried_over(within, "X_pca")["Mono"] < 0.65  # before Harmony has begun
@@ -183,8 +184,29 @@ def test_scaling_within_mixes_and_the_monocytes_pay(all_labs, within):
         assert carried_over(labs, name)["Mono"] > 0.9
     for name in corrected(within, "study"):
         assert mixing(within, "study", name) > 1.45
-        assert 0.45 < carried_over(within, name)["Mono"] < 0.8
         assert apart(within, "cell_type", name) < apart(within, "cell_type", "X_pca") - 0.015
+    shares = [carried_over(within, name)["Mono"] for name in corrected(within, "study")]
+    assert 0.4 < min(shares) < 0.5
+    assert 0.7 < max(shares) < 0.8
+
+
+def test_many_cells_are_sampled(all_labs, monkeypatch):
+    """Above 50,000 cells `three_numbers` and `score` ask 10,000 cells about all, say so, and give
+    the 95 % intervals in `attrs["sampled"]`.
+    """
+    assert (metrics.EXACT, metrics.SAMPLE) == (50_000, 10_000)
+    labs = all_labs[True]
+    monkeypatch.setattr(metrics, "EXACT", labs.n_obs - 1)
+    monkeypatch.setattr(metrics, "SAMPLE", labs.n_obs // 2)
+    keys = {"batch_key": "study", "label_key": "cell_type"}
+    labs.obs["killer"] = labs[:, KILLER].to_df().mean(axis=1)
+    with pytest.warns(UserWarning, match="Estimated from .* of .* cells"):
+        three = metrics.three_numbers(labs, keep_key="killer", use_reps=["X_pca"], **keys)
+    with pytest.warns(UserWarning, match="Estimated from .* of .* cells"):
+        scores = metrics.score(labs, use_rep="X_pca", **keys)
+    for said in (three.attrs["sampled"]["X_pca"], scores.attrs["sampled"]):
+        assert said["n_queries"] == labs.n_obs // 2
+        assert any(isinstance(value, tuple) for value in said.values())
 
 
 def test_on_unscaled_genes_the_monocytes_gain_nothing(all_labs):

@@ -2,7 +2,7 @@
 """What the checks of lesson 05 must say; run after its last cell (tools/trials.py)."""
 
 after = own_type(crossed, "X_pca_harmony", "NK")
-two_runs = kept.noise_floor(adata, "run")
+two_runs = kept.noise_floor(adata, "run", **rounds)
 adata.obs["by type"] = [f"donor {i}" for i in np.argsort(np.argsort(cell_type)) * 8 // len(adata)]
 twenty = np.random.default_rng(2).permutation(adata.n_obs) % 20
 adata.obs["twenty donors"] = twenty.astype(str)
@@ -42,6 +42,7 @@ trials = [
     (4, answer_4, "Right"),
     (4, round(float(answer_4), 2), "Right"),
     (4, pd.Series([answer_4]), "Right"),
+    (4, kept.noise_floor(adata, "donor"), "Right"),  # as the rule stops it
     (4, two_runs, "Too little"),
     (4, 100 * answer_4, "Too much"),
     (4, kept.noise_floor(adata, "twenty donors"), "Too much"),
