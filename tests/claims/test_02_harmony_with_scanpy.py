@@ -216,6 +216,17 @@ def test_finer_finds_small_types(seed) -> None:
     assert len(found[1]) > len(found[0.5])
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_pdc_are_called_b(seed) -> None:
+    """pDC, for which the panel has no genes, are called B."""
+    adata, after = corrected(0, seed)
+    labels = clusters(adata, after, 0.5, seed)
+    types = adata.obs["cell_type"].astype(str).to_numpy()
+    home = pd.Series(labels[types == "pDC"]).mode()[0]
+    assert (labels[types == "pDC"] == home).mean() > 0.9
+    assert pd.Series(types[labels == home]).mode()[0] == "B"
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_markers_of_the_run(seed) -> None:
     """The clusters of run 1 are marked by genes that run 2 catches badly, those of run 2 by genes
