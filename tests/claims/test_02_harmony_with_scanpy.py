@@ -297,8 +297,8 @@ def test_both_columns(plant, seed) -> None:
     """
     adata, after = corrected(plant, seed)
     harmonize(adata, ["run", "condition"], seed=seed, adjusted_basis="both", **FINISHED)
-    sc.pp.neighbors(adata, use_rep="both", key_added="both", **SEARCH)
-    labels = clusters(adata, "both", 0.5, seed)
+    sc.pp.neighbors(adata, use_rep="both", key_added="graph both", **SEARCH)
+    labels = clusters(adata, "graph both", 0.5, seed)
     assert of_types(adata, labels) > of_types(adata, clusters(adata, after, 0.5, seed))
     assert (level(adata, labels, "condition") == "both").all()
     monocytes = pd.Series(labels)[(adata.obs["cell_type"] == "CD14 Mono").to_numpy()]
