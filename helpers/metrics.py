@@ -104,7 +104,7 @@ def _codes(labels: ArrayLike, n_cells: int, name: str, one_level: bool = False) 
     codes, levels = pd.factorize(pd.Series(labels))
     if len(codes) != n_cells:
         raise ValueError(f"{name} has {len(codes)} values for {n_cells} cells (rows of X).")
-    words = pd.Series(levels).isin(missing_words(levels)).to_numpy()
+    words = levels.isin(missing_words(levels))
     if missing := np.isin(codes, [-1, *np.flatnonzero(words)]).sum():
         raise ValueError(f"{name} is missing for {missing} of {n_cells} cells; name or drop them.")
     if len(levels) < 2 and not one_level:

@@ -48,9 +48,8 @@ NO_R = (
     "R with Seurat is not installed on this machine; on Debian and Ubuntu "
     "`apt-get install r-base-core r-cran-seurat` gets it, with conda environment-r.yml"
 )
-NEEDS_FILES = (
-    "# needs the fetched files"  # helpers.real.NEEDS_FILES, whose import takes seconds
-)
+# helpers.real.NEEDS_FILES, whose import takes seconds
+NEEDS_FILES = "# needs the fetched files"
 NO_FILES_NOTE = """:::{{warning}}
 From here on, cells that begin with `# needs the fetched files` were not executed for this book.
 The reason: {reason}
