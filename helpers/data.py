@@ -258,6 +258,7 @@ def _choose_genes(adata: ad.AnnData, batch: pd.Series | None, n_top_genes: int) 
         adata.var["highly_variable"] = True
         return
     voters = np.ones(adata.n_obs, dtype=bool)
+    key = None
     if batch is not None:
         large = batch.map(batch.value_counts()).astype(int).to_numpy() > SMALL
         if few := small_levels(batch):
@@ -267,15 +268,14 @@ def _choose_genes(adata: ad.AnnData, batch: pd.Series | None, n_top_genes: int) 
                 f"{left}: {few}.",
                 stacklevel=3,
             )
-        voters = large if large.any() else voters
-        batch = batch[voters].astype(str).to_numpy() if large.any() else None
+        if large.any():
+            voters, key = large, "batch" if batch[large].nunique() > 1 else None
     # names of its own, since scanpy groups genes by name and yours may be repeated
     cells = ad.AnnData(
         adata.X if voters.all() else adata.X[voters], uns={"log1p": adata.uns["log1p"]}
     )
-    if batch is not None and len(set(batch)) > 1:
-        cells.obs["batch"] = pd.Categorical(batch)
-    key = "batch" if "batch" in cells.obs else None
+    if key:
+        cells.obs[key] = pd.Categorical(batch[voters].astype(str))
     sc.pp.highly_variable_genes(cells, n_top_genes=n_top_genes, batch_key=key)
     for name in cells.var:
         adata.var[name] = cells.var[name].to_numpy()

@@ -17,7 +17,6 @@ most of these scores but brings JAX and more than 1 GB, so it only cross-checks 
 import random
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 import igraph
@@ -467,11 +466,11 @@ def known(
         of a type that has 50 cells.
     """
     X = _embedding(X)
-    with suppress(TypeError, ValueError):
+    try:
         values = np.asarray(values, dtype=float)
-    if np.shape(values) != (len(X),) or not isinstance(values, np.ndarray) or values.dtype != float:
-        raise ValueError(f"values must be {len(X)} finite numbers, one per cell.")
-    if not np.isfinite(values).all():
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    if values.shape != (len(X),) or not np.isfinite(values).all():
         raise ValueError(f"values must be {len(X)} finite numbers, one per cell.")
     groups = np.zeros(len(X)) if labels is None else labels
     groups = _codes(groups, len(X), "labels", one_level=True)
@@ -1077,15 +1076,20 @@ def three_numbers(
         if queries is not None:
             of_typed = sample_cells(int(typed.sum()), len(queries), seed=seed)
         near = nearest_neighbors(X, queries=queries)
+        # the same search serves where every cell has a type: the same cells are asked
+        among = near if typed.all() else nearest_neighbors(X[typed], 30, queries=of_typed)
         if pd.api.types.is_numeric_dtype(keep) and not pd.api.types.is_bool_dtype(keep):
             even = None if queries is None else _evenly(labels[typed], len(queries), seed)
-            kept = known(X[typed], keep[typed], labels[typed], queries=even)
+            found = among if even is None else None
+            kept = known(X[typed], keep[typed], labels[typed], neighbors=found, queries=even)
         else:
             kept = own_share(X, keep, neighbors=near, queries=queries).mean()
         mixing = lisi(X, batch, neighbors=near, queries=queries)
         rows[name] = {
             "mixing": np.median(mixing),
-            "types apart": own_share(X[typed], labels[typed], queries=of_typed).mean(),
+            "types apart": own_share(
+                X[typed], labels[typed], neighbors=among, queries=of_typed
+            ).mean(),
             "biology kept": kept,
         }
         if queries is not None:
