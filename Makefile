@@ -5,6 +5,10 @@ PYTHON ?= python3
 # a cell that takes longer has failed; more on a busy machine: make book CELL_SECONDS=600
 CELL_SECONDS ?= 120
 PY     := .venv/bin/python
+# Two lessons run side by side: one thread each keeps two cores busy and not more. And the last
+# digits of a PCA depend on the number of threads, which the hard case of lesson 10 shows.
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
 # written last, when the environment is whole; a learner's has what the lessons need and no more
 READY  := .venv/installed
 LAB    := $(if $(wildcard $(READY))$(filter-out help clean check my lab,$(MAKECMDGOALS)),$(READY),.venv/lab)
