@@ -281,6 +281,7 @@ def test_print_is_whole(tab, name):
     """Printed on A4: nothing folded, nothing cut, nothing to click; the screen is as before."""
     page = tab(name)
     page.emulate_media(color_scheme="dark")
+    page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
     folded = page.locator(FOLDED).count()
     assert folded
     page.evaluate(
