@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tools import compiled  # noqa: F401  (before any test imports umap)
+
 HTML = Path(__file__).resolve().parents[1] / "_build" / "html"
 
 
