@@ -181,13 +181,12 @@ def prepare(
         refused by :func:`helpers.checks.string_labels`; a parameter is not a whole number in its
         range.
     """
-    least = {"n_top_genes": (n_top_genes, 2), "n_comps": (n_comps, 1)}
-    least |= {"min_genes": (min_genes, 0), "min_cells": (min_cells, 0)}
-    for name, (value, low) in least.items():
-        found = number(value, whole=True)
-        if found is None or found < low:
-            raise ValueError(f"{name} must be a whole number, at least {low}, not {shown(value)}.")
-    n_comps = int(n_comps)
+    _check_least(
+        n_top_genes=(n_top_genes, 2),
+        n_comps=(n_comps, 1),
+        min_genes=(min_genes, 0),
+        min_cells=(min_cells, 0),
+    )
     counts = _counts(adata, layer)
     batch = None if batch_key is None else string_labels(adata.obs, batch_key, one_level=True)
     adata = adata.to_memory() if adata.isbacked else adata.copy()
@@ -201,7 +200,41 @@ def prepare(
     adata.layers["counts"] = adata.X.copy()
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)
-    _choose_genes(adata, batch, int(n_top_genes))
+    _embed(adata, batch, n_top_genes=int(n_top_genes), n_comps=int(n_comps), scale=scale)
+    return adata
+
+
+def embed(
+    adata: ad.AnnData,
+    *,
+    batch_key: str | None = None,
+    n_top_genes: int = 2000,
+    n_comps: int = 30,
+    scale: bool = True,
+) -> None:
+    """The second half of :func:`prepare`, for cells that are log-normalised already; in place.
+
+    Parameters, warnings and errors as there. ``X``: log(1 + x), natural; it is left as it is.
+    """
+    _check_least(n_top_genes=(n_top_genes, 2), n_comps=(n_comps, 1))
+    batch = None if batch_key is None else string_labels(adata.obs, batch_key, one_level=True)
+    adata.var = adata.var.drop(columns=adata.var.columns.intersection(CHOSEN))
+    adata.uns["log1p"] = {"base": None}
+    _embed(adata, batch, n_top_genes=int(n_top_genes), n_comps=int(n_comps), scale=scale)
+
+
+def _check_least(**least: tuple[object, int]) -> None:
+    """Each a whole number, at least as large as the one beside it."""
+    for name, (value, low) in least.items():
+        found = number(value, whole=True)
+        if found is None or found < low:
+            raise ValueError(f"{name} must be a whole number, at least {low}, not {shown(value)}.")
+
+
+def _embed(
+    adata: ad.AnnData, batch: pd.Series | None, *, n_top_genes: int, n_comps: int, scale: bool
+) -> None:
+    _choose_genes(adata, batch, n_top_genes)
     chosen = adata[:, adata.var["highly_variable"]].copy()  # scaled genes are dense, so these only
     if scale:
         chosen.X = chosen.X.toarray()
@@ -216,13 +249,12 @@ def prepare(
         warnings.warn(
             f"{chosen.n_obs} cells and {chosen.n_vars} genes allow {n_comps} components, which "
             "is what you get: give n_comps to choose fewer.",
-            stacklevel=2,
+            stacklevel=3,
         )
     sc.pp.pca(chosen, n_comps=n_comps, random_state=0)
     adata.obsm["X_pca"], adata.uns["pca"] = chosen.obsm["X_pca"], chosen.uns["pca"]
     adata.varm["PCs"] = np.zeros((adata.n_vars, n_comps))
     adata.varm["PCs"][adata.var["highly_variable"]] = chosen.varm["PCs"]
-    return adata
 
 
 def _filter(
@@ -266,7 +298,7 @@ def _choose_genes(adata: ad.AnnData, batch: pd.Series | None, n_top_genes: int) 
             warnings.warn(
                 f"Batches of {SMALL} cells or fewer have no say in the genes, which are those of "
                 f"{left}: {few}.",
-                stacklevel=3,
+                stacklevel=4,
             )
         if large.any():
             voters, key = large, "batch" if batch[large].nunique() > 1 else None

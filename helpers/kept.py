@@ -13,11 +13,9 @@
 Labels, embeddings and neighbours are as in `helpers.metrics`.
 """
 
-import random
 from contextlib import suppress
 from typing import Any
 
-import igraph
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -27,7 +25,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from helpers.checks import number, shown, string_labels
 from helpers.integrate import harmonize
-from helpers.metrics import _codes, _embedding, _graph, _parts, nearest_neighbors
+from helpers.metrics import _codes, _embedding, _graph, _leiden, _parts, nearest_neighbors
 
 # Of a cluster and its rivals: cells each, standard deviations between them, number of rivals.
 MIN_CELLS, CLEAR, N_RIVALS = 10, 0.8, 3
@@ -74,12 +72,27 @@ def noise_floor(
     ------
     KeyError, ValueError : as `harmonize`.
     """
+    null = corrected_noise(adata, batch_key, basis=basis, seed=seed, **settings)
+    return moved(null.obsm["before"], null.obsm["after"])
+
+
+def corrected_noise(
+    adata: AnnData, batch_key: str, *, basis: str = "X_pca", seed: int = 0, **settings: Any
+) -> AnnData:
+    """The same cells with the reader's own column shuffled, and corrected for it.
+
+    Parameters, errors: as `noise_floor`.
+
+    Returns
+    -------
+    AnnData without genes: ``obs["batch"]`` shuffled, ``obsm["before"]`` and ``obsm["after"]``.
+    """
     shuffled = string_labels(adata.obs, batch_key).sample(frac=1, random_state=seed)
     X, _ = _parts(adata, basis)
     obs = pd.DataFrame({"batch": shuffled.to_numpy()}, index=np.arange(len(X)).astype(str))
     null = AnnData(obs=obs, obsm={"before": X})
     harmonize(null, "batch", basis="before", adjusted_basis="after", seed=seed, **settings)
-    return moved(X, null.obsm["after"])
+    return null
 
 
 def neighbors_kept(
@@ -143,20 +156,36 @@ def cluster_within(
     """
     (X, _), batch = _parts(adata, use_rep), string_labels(adata.obs, batch_key)
     names = np.empty(len(X), dtype=object)
-    try:
-        for level, rows in batch.groupby(batch, observed=True).indices.items():
-            found = np.zeros(len(rows), int)
-            if len(rows) > 2:
-                edges = _graph(nearest_neighbors(X[rows], 14)).tocoo()
-                graph = igraph.Graph(len(rows), np.column_stack([edges.row, edges.col])).simplify()
-                igraph.set_random_number_generator(random.Random(seed))
-                found = graph.community_leiden("modularity", resolution=resolution, n_iterations=2)
-                found = np.array(found.membership)
-            by_size = np.argsort(-np.bincount(found), kind="stable")
-            names[rows] = [f"{level}: {place}" for place in np.argsort(by_size)[found]]
-    finally:
-        igraph.set_random_number_generator(random)  # igraph's default
+    for level, rows in batch.groupby(batch, observed=True).indices.items():
+        found = np.zeros(len(rows), int)
+        if len(rows) > 2:
+            (found,) = _leiden(nearest_neighbors(X[rows], 14), [resolution], seed)
+        names[rows] = [f"{level}: {place}" for place in found]
     return pd.Series(names, adata.obs_names, name="cluster", dtype="category")
+
+
+def cluster_all(
+    adata: AnnData, use_rep: str, *, resolution: float = 1.0, seed: int = 0
+) -> pd.Series:
+    """Leiden clusters of all cells together, by the same graph as in `cluster_within`.
+
+    Parameters
+    ----------
+    adata : not changed.
+    use_rep : key of ``adata.obsm``; the corrected embedding, for clusters that batches share.
+    resolution, seed : as in `cluster_within`.
+
+    Returns
+    -------
+    Series of "0", "1", ..., the largest first, indexed like ``adata.obs``.
+
+    Raises
+    ------
+    KeyError, ValueError : the embedding is missing or unusable.
+    """
+    X, _ = _parts(adata, use_rep)
+    (found,) = _leiden(nearest_neighbors(X, 14), [resolution], seed)
+    return pd.Series(found.astype(str), adata.obs_names, name="cluster", dtype="category")
 
 
 def signature_kept(

@@ -28,6 +28,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import binom, chi2
 from sklearn import config_context
+from sklearn.cluster import MiniBatchKMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_samples
 from sklearn.neighbors import NearestNeighbors
 
@@ -360,6 +361,47 @@ def lisi_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, float]
     return float(values[rank]), float(values[-1 - rank])
 
 
+def block_interval(
+    values: ArrayLike, X: ArrayLike, *, level: float = 0.95, size: int = 90, seed: int = 0
+) -> tuple[float, float]:
+    """Where the median of a score of neighbours lies, if other cells had been sampled.
+
+    Cells that share neighbours share their score, so an interval that takes them for independent
+    is too narrow. Here they are drawn, with replacement, in blocks of cells that lie together
+    (k-means), as large as the neighbourhoods of LISI. It covers neither seeds nor donors.
+
+    Parameters
+    ----------
+    values : (n_cells,) of cells.
+    X : (n_cells, n_dims) embedding in which their neighbours were searched.
+    level : of the interval.
+    size : cells of a block, on average.
+    seed : of the blocks and the 1,000 draws.
+
+    Raises
+    ------
+    ValueError : a level outside 0 to 1, unusable X, another length, or fewer than two blocks.
+
+    References
+    ----------
+    Lahiri 2003, Resampling Methods for Dependent Data, doi:10.1007/978-1-4757-3803-2
+    """
+    X, values = _embedding(X), np.asarray(values, dtype=float)
+    if values.shape != (len(X),):
+        raise ValueError(f"values has shape {values.shape}; one for each of {len(X)} cells is due.")
+    if not 0 < level < 1:
+        raise ValueError("level must lie between 0 and 1.")
+    if (n_blocks := round(len(X) / size)) < 2:
+        raise ValueError(f"{len(X)} cells make no two blocks of {size}: too few for an interval.")
+    blocks = MiniBatchKMeans(n_blocks, n_init=1, random_state=seed).fit_predict(X)
+    parts = [values[blocks == block] for block in np.unique(blocks)]
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(len(parts), size=(1000, len(parts)))
+    medians = [np.median(np.concatenate([parts[i] for i in draw])) for draw in draws]
+    low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 def mixing_reference(
     X: ArrayLike,
     batch: ArrayLike,
@@ -437,6 +479,62 @@ def own_share(
     found = _shared(neighbors, X, min(n_neighbors, len(X) - 1), queries)
     own = codes if queries is None else codes[queries]
     return (codes[found.indices] == own[:, None]).mean(axis=1)
+
+
+def distance_ratio(
+    X: ArrayLike,
+    batch: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    n_neighbors: int = 30,
+    min_cells: int = 20,
+    seed: int = 0,
+) -> np.ndarray:
+    """How much farther the cells of other batches are than those of the own batch.
+
+    For each cell, the mean distance to its nearest cells of other batches over that to its nearest
+    others of its own batch, each sought among equally many cells. About 1 without a batch effect,
+    above 1 with one. Where batches differ in their cell types it is below 1 for some cells and
+    above 1 for others, so give the types as `groups`: within each there is only the batch.
+
+    Parameters
+    ----------
+    X : (n_cells, n_dims) embedding, before correction.
+    batch : (n_cells,) batches.
+    groups : (n_cells,) cell types or clusters; cells are compared within each. None compares all.
+    n_neighbors : on each side; fewer where there are fewer.
+    min_cells : a batch with fewer cells of a group is left out of it.
+    seed : of the cells drawn, to have equally many on both sides.
+
+    Returns
+    -------
+    (n_cells,) array, without unit; NaN for cells whose group has fewer than two batches left.
+
+    Raises
+    ------
+    ValueError : unusable input.
+    """
+    X = _embedding(X)
+    codes = _codes(batch, len(X), "batch")
+    groups = np.zeros(len(X)) if groups is None else groups
+    groups = _codes(groups, len(X), "groups", one_level=True)
+    rng, ratios = np.random.default_rng(seed), np.full(len(X), np.nan)
+    for group in range(groups.max() + 1):
+        inside = np.flatnonzero(groups == group)
+        enough = np.bincount(codes[inside], minlength=codes.max() + 1) >= min_cells
+        inside = inside[enough[codes[inside]]]
+        for level in np.flatnonzero(enough) if enough.sum() > 1 else []:
+            own, others = (inside[(codes[inside] == level) == same] for same in (True, False))
+            n = min(len(own), len(others))
+            own_pool, other_pool = (rng.permutation(cells)[:n] for cells in (own, others))
+            k = min(n_neighbors, n - 1)
+            near, found = NearestNeighbors(n_neighbors=k + 1).fit(X[own_pool]).kneighbors(X[own])
+            itself = own_pool[found] == own[:, None]
+            itself[~itself.any(axis=1), -1] = True  # not in the pool: the k nearest are the first
+            far, _ = NearestNeighbors(n_neighbors=k).fit(X[other_pool]).kneighbors(X[own])
+            with np.errstate(divide="ignore", invalid="ignore"):  # cells without any distance
+                ratios[own] = far.mean(axis=1) / near[~itself].reshape(-1, k).mean(axis=1)
+    return ratios
 
 
 def known(
@@ -773,6 +871,24 @@ def _pair(labels_true: ArrayLike, labels_pred: ArrayLike) -> tuple[np.ndarray, n
     return true, _codes(labels_pred, len(true), "labels_pred", one_level=True)
 
 
+def _leiden(neighbors: Neighbors, resolutions: Iterable[float], seed: int) -> list[np.ndarray]:
+    """Leiden clusters at each resolution, of a graph without weights; the largest is 0."""
+    edges = _graph(neighbors).tocoo()
+    n_cells = len(neighbors.indices)
+    graph = igraph.Graph(n_cells, np.column_stack([edges.row, edges.col])).simplify()
+    found = []
+    try:
+        for resolution in resolutions:
+            igraph.set_random_number_generator(random.Random(seed))
+            tried = graph.community_leiden("modularity", resolution=resolution, n_iterations=2)
+            codes = np.array(tried.membership)
+            by_size = np.argsort(-np.bincount(codes), kind="stable")
+            found.append(np.argsort(by_size)[codes])
+    finally:
+        igraph.set_random_number_generator(random)  # igraph's default
+    return found
+
+
 def best_clusters(
     X: ArrayLike,
     labels: ArrayLike,
@@ -808,16 +924,8 @@ def best_clusters(
     """
     X = _embedding(X)
     labels = _codes(labels, len(X), "labels")
-    edges = _graph(_shared(neighbors, X, min(n_neighbors, len(X)) - 1)).tocoo()
-    graph = igraph.Graph(len(X), np.column_stack([edges.row, edges.col])).simplify()
-    tried = []
-    try:
-        for resolution in np.arange(2, 21, 2) / 10:
-            igraph.set_random_number_generator(random.Random(seed))
-            found = graph.community_leiden("modularity", resolution=resolution, n_iterations=2)
-            tried.append(np.array(found.membership))
-    finally:
-        igraph.set_random_number_generator(random)  # igraph's default
+    near = _shared(neighbors, X, min(n_neighbors, len(X)) - 1)
+    tried = _leiden(near, np.arange(2, 21, 2) / 10, seed)
     return max(tried, key=lambda clusters: nmi(labels, clusters))
 
 
