@@ -49,25 +49,24 @@ TINY = 10, 0.002  # cells, and share of them, below which a group gets no name o
 SIDES = "width", "height"
 NO_LABEL = "(no label)"
 LEAST = 3.0, 2.6  # inches, width and height of a panel beside its legend
+STYLE = {
+    "figure.dpi": 100,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "figure.constrained_layout.use": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": plt.cycler(color=COLORS),
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "legend.frameon": False,
+    "image.cmap": "viridis",
+}
 
 
 def use_style() -> None:
     """Set matplotlib's defaults for the course: sizes, white ground, no frame on top."""
-    plt.rcParams.update(
-        {
-            "figure.dpi": 100,
-            "figure.facecolor": "white",
-            "savefig.facecolor": "white",
-            "figure.constrained_layout.use": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.prop_cycle": plt.cycler(color=COLORS),
-            "font.size": 10,
-            "axes.titlesize": 11,
-            "legend.frameon": False,
-            "image.cmap": "viridis",
-        }
-    )
+    plt.rcParams.update(STYLE)
 
 
 def palette(labels: pd.Series) -> dict[str, str]:

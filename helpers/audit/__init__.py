@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import anndata as ad
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
@@ -22,6 +23,7 @@ from helpers.audit.questions import Answer, Finding, Picture
 from helpers.audit.read import read_inputs
 from helpers.audit.slots import describe_slots
 from helpers.integrate import FINISHED, harmonize
+from helpers.plots import STYLE
 
 __all__ = [
     "SCHEMA", "Answer", "Audit", "Finding", "Picture", "audit", "begin",
@@ -210,7 +212,9 @@ def audit(
     bar = tqdm(steps, disable=not progress, unit="question")
     for name, step in bar:
         bar.set_description(name)
-        if (answered := step()) is not None:
+        with plt.rc_context(STYLE):
+            answered = step()
+        if answered is not None:
             found.answers.append(answered[0])
             found.findings += answered[1]
         if found.refused:
@@ -281,10 +285,12 @@ def _advice(found: Audit) -> list[str]:
             f"{100 * found['stability'].numbers['neighbors_shared']:.0f} % of the neighbours."
         )
     if not said:
+        seen = found["lost"].numbers.get("withheld")
+        caution = f" (it would have seen {seen['seen']} of {seen['n']} types go)" if seen else ""
         said.append(
             f"Use {AFTER!r} for neighbours, clusters and pictures: mixing went from "
-            f"{iLISI['before']:.2f} to {iLISI['after']:.2f} of {reference:.2f}, and nothing seen "
-            "was lost."
+            f"{iLISI['before']:.2f} to {iLISI['after']:.2f} of {reference:.2f}, and this audit saw "
+            f"nothing lost{caution}."
         )
     if not cells.keep:
         said.append(

@@ -22,7 +22,7 @@ from helpers.audit.pictures import (
     LOOK,
     Picture,
     bars,
-    dose_figure,
+    doses,
     dots,
     dots_alt,
     dumbbells,
@@ -396,7 +396,7 @@ def lost(cells: Cells, settings: Mapping[str, Any], *, quick: bool) -> tuple[Ans
         named = ", ".join(collapsed["cluster"].head(5))
         words.append(f"Neighbours within the batch were torn apart in: {named}.")
         findings.append(Finding("collapsed", words[-1]))
-    pictures = [Picture(dots(table, look, genes), dots_alt(table, look, genes))]
+    pictures = [Picture(dots(table, look, JUDGED), dots_alt(table, look))]
     blind = [
         "Blind to a type without a cluster of its own, and to one whose relatives in other batches "
         "carry the same genes."
@@ -556,7 +556,7 @@ def stability(
                 f"{table.loc['default', 'lone share left']:.2f}), at a mixing of "
                 f"{table.loc[safest, 'mixing']:.2f}: an order, not a promise."
             )
-    pictures = [Picture(dose_figure(mix, tables.get("dose")), sentence)]
+    pictures = [Picture(doses(mix, tables.get("dose")), sentence)]
     verdict = "stable" if min(agree) >= AGREE else "unstable"
     findings = []
     if verdict == "unstable":
