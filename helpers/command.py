@@ -91,7 +91,8 @@ def run(
     try:
         check_out(out)
         columns = [*options["keep"], options["label"], options["sample"]]
-        adata, notes = audit.read_inputs(inputs, batch, [name for name in columns if name])
+        columns = [name for name in columns if name]
+        adata, notes = audit.read_inputs(inputs, batch, columns, layer=options["layer"])
         cells = audit.begin(adata, batch, **options)
         cells.notes[:0] = notes
     except USABLE as error:
@@ -118,3 +119,7 @@ def _unusable(error: BaseException) -> int:
     said = error.args[0] if isinstance(error, KeyError) and error.args else error
     click.echo(f"harmony-audit: {' '.join(str(said).split())}", err=True)
     return UNUSABLE
+
+
+if __name__ == "__main__":
+    main()

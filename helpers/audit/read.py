@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 
+from helpers.audit.slots import describe_slots
 from helpers.checks import shown
 from helpers.data import sha256
 
@@ -24,7 +25,11 @@ BACKED = 2 * 1024**3  # bytes of an h5ad from which it is left on disk
 
 
 def read_inputs(
-    paths: Sequence[str | Path], batch_key: str, columns: Sequence[str] = ()
+    paths: Sequence[str | Path],
+    batch_key: str,
+    columns: Sequence[str] = (),
+    *,
+    layer: str | None = None,
 ) -> tuple[ad.AnnData, list[str]]:
     """Read one file, or several as batches of one object.
 
@@ -38,6 +43,8 @@ def read_inputs(
         Of several files without this column it is made, from the names of the files.
     columns
         Further variables that a table may hold.
+    layer
+        Of several files, the layer to be used; without one, their ``X`` must hold the same.
 
     Returns
     -------
@@ -48,7 +55,7 @@ def read_inputs(
     FileNotFoundError
         There is no such file.
     ValueError
-        A file is of another kind or damaged, or the files share no genes.
+        A file is of another kind or damaged, the files share no genes, or their ``X`` hold unlike things.
     """
     files = [Path(path) for path in paths]
     if not files:
@@ -59,7 +66,9 @@ def read_inputs(
     if len(files) == 1:
         return _read(files[0], [batch_key, *columns], backed=True), []
     parts = [_read(file, [batch_key, *columns], backed=False) for file in files]
-    return _joined(parts, _names(files), batch_key)
+    names = _names(files)
+    _check_alike(parts, names, layer)
+    return _joined(parts, names, batch_key)
 
 
 def fingerprint(path: str | Path) -> str:
@@ -129,6 +138,21 @@ def _names(files: Sequence[Path]) -> list[str]:
             f"The inputs cannot be told apart by name: {', '.join(names)}; rename one."
         )
     return names
+
+
+def _check_alike(parts: list[ad.AnnData], names: list[str], layer: str | None) -> None:
+    """Counts of one file and logarithms of another make no common matrix."""
+    if layer is not None:
+        without = [n for n, part in zip(names, parts, strict=True) if layer not in part.layers]
+        if without:
+            raise KeyError(f"There is no layer {layer!r} in {', '.join(without)}.")
+        return
+    holds = {
+        n: describe_slots(part).loc["X", "holds"] for n, part in zip(names, parts, strict=True)
+    }
+    if len(set(holds.values())) > 1:
+        each = ", ".join(f"{kind} in {name}" for name, kind in holds.items())
+        raise ValueError(f"X holds {each}: make them alike, or name a layer that all have.")
 
 
 def _joined(
