@@ -14,6 +14,7 @@ from scipy import sparse as sp
 N_ROWS = 2000  # cells looked at, in blocks spread over the file
 SAME = 0.02  # sums of rows that differ by less than this share of their mean are one constant
 BASES = {"natural logarithm": np.e, "logarithm to base 2": 2.0, "logarithm to base 10": 10.0}
+PLAIN = "no logarithm"
 LARGEST_LOG = 25.0  # no logarithm of a count comes near it
 
 
@@ -77,12 +78,19 @@ def _kind(values: object) -> tuple[str, str]:
         if stored.max() == 1:
             return "fractions", "zeros and ones only: which genes were seen, not how often"
         return "counts", most
-    for name, base in BASES.items():
-        if stored.max() < LARGEST_LOG and (total := _constant(values, base)):
-            return "logarithms", f"{name} of 1 + x, where a cell's x add up to {total:,.0f}"
-    if total := _constant(values, None):
-        return "normalised, no logarithm", f"each cell adds up to {total:,.0f}"
+    sums = {name: _constant(values, base) for name, base in _bases(stored)}
+    name, (total, spread) = min(sums.items(), key=lambda item: item[1][1])
+    if spread < SAME:
+        if name == PLAIN:
+            return "normalised, no logarithm", f"each cell adds up to {total:,.0f}"
+        return "logarithms", f"{name} of 1 + x, where a cell's x add up to {total:,.0f}"
     if stored.max() < LARGEST_LOG:
+        for name, base in BASES.items():
+            if _multiples(values, base):
+                return "logarithms", (
+                    f"{name} of 1 + x, where a cell's x are multiples of one number but add up to "
+                    "no constant, as where genes were left out afterwards"
+                )
         return "logarithms", (
             f"fractions from 0 to {stored.max():.1f}; no base gives all cells one sum, as where "
             "genes were left out afterwards"
@@ -103,21 +111,44 @@ def _negative(values: object) -> tuple[str, str]:
     return "negative numbers", f"from {dense.min():.1f} to {dense.max():.1f}: residuals, or centred"
 
 
-def _constant(values: object, base: float | None) -> float | None:
-    """The sum of every cell once the logarithm is undone, if it is one number."""
+def _bases(stored: np.ndarray) -> list[tuple[str, float | None]]:
+    return [(PLAIN, None), *(BASES.items() if stored.max() < LARGEST_LOG else ())]
+
+
+def _undone(values: object, base: float | None) -> object:
+    """What the logarithm was taken of."""
     if base is None:
-        x = values
-    elif sp.issparse(values):
-        x = values.copy().astype(np.float64)
-        x.data = np.expm1(x.data * np.log(base))
-    else:
-        x = np.expm1(np.asarray(values, dtype=np.float64) * np.log(base))
-    sums = np.asarray(x.sum(axis=1)).ravel()
+        return values
+    if not sp.issparse(values):
+        return np.expm1(np.asarray(values, dtype=np.float64) * np.log(base))
+    x = values.copy().astype(np.float64)
+    x.data = np.expm1(x.data * np.log(base))
+    return x
+
+
+def _constant(values: object, base: float | None) -> tuple[float, float]:
+    """The middle sum of a cell once the logarithm is undone, and within which share 95 % lie."""
+    sums = np.asarray(_undone(values, base).sum(axis=1), dtype=np.float64).ravel()
     sums = sums[sums > 0]
+    if len(sums) < 3:  # two cells agree by chance
+        return np.nan, np.inf
     middle = float(np.median(sums))
-    same = np.mean(np.abs(sums - middle) < SAME * middle) > 0.95
-    # two cells agree by chance; and a constant of 1 or less is a share, still no logarithm
-    return middle if same and len(sums) > 2 else None
+    return middle, float(np.quantile(np.abs(sums - middle), 0.95) / middle)
+
+
+def _multiples(values: object, base: float) -> bool:
+    """Whether counts were divided by one number per cell before the logarithm of this base.
+
+    A cell's smallest value is then that of one count, or of few, and the others are its multiples.
+    """
+    x = sp.csr_matrix(_undone(values, base))
+    found = []
+    for start, end in zip(x.indptr[:-1], x.indptr[1:], strict=True):
+        cell = x.data[start:end]
+        ratio = cell[cell > 0] / cell[cell > 0].min(initial=np.inf)
+        found.append(ratio[(ratio > 1.001) & (ratio < 30)])
+    ratios = np.concatenate(found)
+    return len(ratios) >= 100 and np.mean(np.abs(ratios - np.rint(ratios)) < 0.02) > 0.8
 
 
 def gene_names(names: pd.Index) -> tuple[str, int]:
