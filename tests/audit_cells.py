@@ -11,8 +11,9 @@ def planted(n=420, *, n_genes=300, n_batches=3, shift=0.2, seed=0):
     rng = np.random.default_rng(seed)
     types, runs = rng.integers(3, size=n), rng.integers(n_batches, size=n)
     rate = np.tile(np.log(rng.gamma(0.6, 1.0, n_genes) + 0.02), (n, 1))
+    own = n_genes // 10  # genes of each type
     for kind in range(3):
-        rate[np.ix_(types == kind, np.arange(30 * kind, 30 * kind + 30))] += 1.8
+        rate[np.ix_(types == kind, np.arange(own * kind, own * (kind + 1)))] += 1.8
     for run in range(1, n_batches):
         rate[runs == run] += shift * rng.normal(size=n_genes)
     share = np.exp(rate) / np.exp(rate).sum(axis=1, keepdims=True)

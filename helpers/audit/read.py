@@ -19,6 +19,7 @@ from helpers.data import sha256
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ZARR = (".zgroup", "zarr.json")  # of versions 2 and 3
 TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 KINDS = "an .h5ad or .zarr, a folder or an .h5 of 10x, or a .csv or .tsv of an embedding"
 BACKED = 2 * 1024**3  # bytes of an h5ad from which it is left on disk
@@ -55,7 +56,8 @@ def read_inputs(
     FileNotFoundError
         There is no such file.
     ValueError
-        A file is of another kind or damaged, the files share no genes, or their ``X`` hold unlike things.
+        A file is of another kind or damaged, the files share no genes, or their ``X`` hold unlike
+        things.
     """
     files = [Path(path) for path in paths]
     if not files:
@@ -68,6 +70,14 @@ def read_inputs(
     parts = [_read(file, [batch_key, *columns], backed=False) for file in files]
     names = _names(files)
     _check_alike(parts, names, layer)
+    for column in [batch_key, *columns]:
+        own = [column in part.obs for part in parts]
+        if any(own) and not all(own):
+            without = ", ".join(name for name, has in zip(names, own, strict=True) if not has)
+            raise ValueError(
+                f"{column!r} is a column of some inputs and not of others ({without}): add or "
+                "rename it."
+            )
     return _joined(parts, names, batch_key)
 
 
@@ -104,7 +114,8 @@ def _read(file: Path, columns: Sequence[str], *, backed: bool) -> ad.AnnData:
         if name.endswith(".h5ad"):
             on_disk = backed and file.stat().st_size > BACKED
             return ad.read_h5ad(file, backed="r" if on_disk else None)
-        if file.is_dir() and (name.endswith(".zarr") or (file / ".zgroup").exists()):
+        zarr = name.endswith(".zarr") or any((file / one).exists() for one in ZARR)
+        if file.is_dir() and zarr:
             return ad.read_zarr(file)
         if file.is_dir():
             return sc.read_10x_mtx(file)
@@ -126,9 +137,16 @@ def _table(file: Path, columns: Sequence[str]) -> ad.AnnData:
     return ad.AnnData(obs=obs, obsm={"X_pca": X.to_numpy(np.float64)})
 
 
+def _stem(file: Path) -> str:
+    """The name without its ending; that of a folder has none but .zarr."""
+    if file.is_dir():
+        return file.resolve().name.removesuffix(".zarr")
+    return file.name.removesuffix(".gz").rsplit(".", 1)[0]
+
+
 def _names(files: Sequence[Path]) -> list[str]:
     """A name for each file: its own, or with its folder's where they would be the same."""
-    names = [file.name.removesuffix(".gz").rsplit(".", 1)[0] for file in files]
+    names = [_stem(file) for file in files]
     if len(set(names)) < len(names):
         names = [
             f"{file.resolve().parent.name}/{name}" for file, name in zip(files, names, strict=True)
@@ -178,14 +196,7 @@ def _joined(
             "The inputs share no gene names, as where some hold symbols and some identifiers: "
             f"{firsts}."
         )
-    own = [batch_key in part.obs for part in parts]
-    if any(own) and not all(own):
-        without = ", ".join(name for name, has in zip(names, own, strict=True) if not has)
-        raise ValueError(
-            f"{batch_key!r} is a column of some inputs and not of others ({without}): add or "
-            "rename it."
-        )
-    label = None if all(own) else batch_key
+    label = None if batch_key in parts[0].obs else batch_key
     adata = ad.concat(
         dict(zip(names, parts, strict=True)), join="inner", label=label, index_unique=" "
     )
