@@ -18,6 +18,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from helpers.audit import questions
+from helpers.audit.pictures import PLAIN_TEXT
 from helpers.audit.prepared import AFTER, Cells, prepared
 from helpers.audit.questions import Answer, Finding, Picture
 from helpers.audit.read import read_inputs
@@ -212,7 +213,7 @@ def audit(
     bar = tqdm(steps, disable=not progress, unit="question")
     for name, step in bar:
         bar.set_description(name)
-        with plt.rc_context(STYLE):
+        with plt.rc_context(STYLE | PLAIN_TEXT):
             answered = step()
         if answered is not None:
             found.answers.append(answered[0])
@@ -323,7 +324,8 @@ def _versions() -> dict[str, str]:
 def _plain(value: Any) -> Any:
     """The value in what JSON has."""
     if isinstance(value, pd.DataFrame):
-        table = value.reset_index() if value.index.name or value.index.dtype == object else value
+        named = value.index.name or value.index.dtype == object
+        table = value.reset_index(allow_duplicates=True) if named else value
         return {
             "columns": [str(c) for c in table.columns],
             "rows": [[_plain(x) for x in row] for row in table.itertuples(index=False)],

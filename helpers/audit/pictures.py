@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from helpers.plots import COLORS, GREY
 
 LOOK = 0.7  # signature kept, below which a cluster is on the list
+PLAIN_TEXT = {"text.parse_math": False}  # names may hold dollar signs
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ ASKED = 10_000  # cells to which the questions are put
 TRIED = 4_000  # cells on which settings are tried
 BLOCK = 20_000
 UNNAMED = "unassigned"
+DEFAULTS = {"n_top_genes": 2000, "n_comps": 30}  # as in helpers.data
 BEFORE, AFTER = "X_pca", "X_pca_harmony"
 
 
@@ -49,6 +50,8 @@ class Cells:
         Whether the embedding can be made anew, as without scaling.
     notes
         What the reader should know, one sentence each.
+    clusters
+        Of the cells asked, once corrected; made where there are no labels.
     """
 
     all: ad.AnnData
@@ -64,6 +67,7 @@ class Cells:
     sample: str | None
     seed: int
     notes: list[str] = field(default_factory=list)
+    clusters: pd.Series | None = None
 
     @property
     def typed(self) -> np.ndarray:
@@ -79,13 +83,13 @@ def prepared(
     adata: ad.AnnData,
     batch: str,
     *,
-    keep: Sequence[str] = (),
+    keep: str | Sequence[str] = (),
     label: str | None = None,
     sample: str | None = None,
     layer: str | None = None,
     basis: str | None = None,
-    n_top_genes: int = 2000,
-    n_comps: int = 30,
+    n_top_genes: int = DEFAULTS["n_top_genes"],
+    n_comps: int = DEFAULTS["n_comps"],
     seed: int = 0,
 ) -> Cells:
     """Check what is named, find counts or logarithms, and embed; the input is not changed.
@@ -99,6 +103,7 @@ def prepared(
         raise TypeError(f"audit reads an AnnData, not a {type(adata).__name__}.")
     if adata.isbacked and adata.is_view:
         raise ValueError("A view of a backed adata cannot be read in blocks: use to_memory().")
+    keep = [keep] if isinstance(keep, str) else list(keep)
     if (whole := number(seed, whole=True)) is None or whole < 0:
         raise ValueError(f"seed must be a whole number, at least 0, not {shown(seed)}.")
     obs, notes = _variables(adata.obs, batch, keep, label, sample), []
@@ -117,7 +122,7 @@ def prepared(
         asked = asked[rows].copy()
     asked.obs, asked.obsm[BEFORE] = obs.iloc[rows].copy(), X[rows]
     return Cells(
-        everything, asked, rows, slots, source, code, counts, batch, list(keep), label, sample,
+        everything, asked, rows, slots, source, code, counts, batch, keep, label, sample,
         int(whole), notes,
     )  # fmt: skip
 
@@ -141,7 +146,9 @@ def _variables(
             obs = obs.assign(
                 **{label: values.replace({"": UNNAMED, "nan": UNNAMED, "None": UNNAMED})}
             )
-        found[label] = string_labels(obs, label)
+        found[label] = string_labels(obs, label, one_level=True)
+        if (found[label] == UNNAMED).all():
+            raise ValueError(f"obs[{label!r}] has no label for any cell: leave label out.")
     return pd.DataFrame({k: v.to_numpy() for k, v in found.items()}, index=obs.index).astype(
         "category"
     )
@@ -164,14 +171,15 @@ def _embedded(
     if basis is not None:
         X = _given(adata, basis)
         genes = None if slot is None else _logs(adata, slot, slots, obs, rows)
-        return X, genes, f"the embedding {basis!r} as it is", f'basis = "{basis}"', False
+        code = _code(adata, slots, slot, batch, {}, basis=basis)
+        return X, genes, f"the embedding {basis!r} as it is", code, False
     if slot is None:
         if BEFORE in adata.obsm:
             return (
                 _given(adata, BEFORE),
                 None,
                 "the embedding 'X_pca' as it is, for want of counts",
-                'basis = "X_pca"',
+                _code(adata, slots, None, batch, {}, basis=BEFORE),
                 False,
             )
         holds = (
@@ -181,7 +189,7 @@ def _embedded(
             "There are neither counts nor logarithms to start from, and no embedding 'X_pca': "
             f"{holds}. Name a layer, or an embedding as basis."
         )
-    options = {"batch_key": batch, "n_top_genes": n_top_genes, "n_comps": n_comps}
+    options = {"n_top_genes": n_top_genes, "n_comps": n_comps}
     whole = adata.n_obs <= EXACT
     chosen = (
         np.arange(adata.n_obs)
@@ -191,10 +199,10 @@ def _embedded(
     cells, X = _taken(adata, slot, slots, obs, chosen), None
     counted = slots.loc[slot, "holds"] == "counts"
     if counted:
-        cells = prepare(cells, min_genes=0, **options)
+        cells = prepare(cells, min_genes=0, batch_key=batch, **options)
         cells.layers.pop("counts")
     else:
-        embed(cells, **options)
+        embed(cells, batch_key=batch, **options)
     X = cells.obsm[BEFORE]
     if not whole:
         X = np.vstack(list(_projected(adata, slot, slots, cells, X)))
@@ -204,7 +212,7 @@ def _embedded(
     if not whole:
         source += f", chosen on {len(chosen):,} cells drawn at random and applied to all"
         cells = cells[np.searchsorted(chosen, rows)].copy()
-    return X, cells, source, _code(slot, counted), counted
+    return X, cells, source, _code(adata, slots, slot, batch, options, whole=whole), counted
 
 
 def _slot(adata: ad.AnnData, slots: pd.DataFrame, layer: str | None) -> str | None:
@@ -311,15 +319,47 @@ def _projected(
         yield (turned(block.tocsr()[:, chosen]) + offset).astype(np.float32)
 
 
-def _code(slot: str, counted: bool) -> str:
-    start = {"X": "", "raw.X": "adata = adata.raw.to_adata()\n"}.get(slot, "")
-    layer = (
-        f", layer={slot.removeprefix('layers[').removesuffix(']')}"
-        if slot.startswith("layers")
-        else ""
+def _code(
+    adata: ad.AnnData,
+    slots: pd.DataFrame,
+    slot: str | None,
+    batch: str,
+    options: Mapping[str, int],
+    *,
+    basis: str | None = None,
+    whole: bool = True,
+) -> str:
+    """The Python that makes ``cells`` from the reader's ``adata``."""
+    at = (
+        "" if whole else "# the audit chose genes and components on some cells: small differences\n"
     )
-    if counted:
-        return start + f"cells = prepare(adata{layer}, batch_key=batch, min_genes=0)"
-    if layer:
-        start = f"adata.X = adata.{slot}\n"
-    return start + "cells = adata.copy()\nembed(cells, batch_key=batch)"
+    counted = slot is not None and slots.loc[slot, "holds"] == "counts"
+    chosen = "".join(
+        f", {name}={value}" for name, value in options.items() if value != DEFAULTS[name]
+    )
+    if counted and basis is None:
+        start = "adata.raw.to_adata()" if slot == "raw.X" else "adata"
+        layer = f", layer={slot[len('layers[') : -1]}" if slot.startswith("layers") else ""
+        return (
+            f"from helpers.data import prepare\n{at}"
+            f"cells = prepare({start}, batch_key={batch!r}, min_genes=0{layer}{chosen})"
+        )
+    memory = "adata.to_memory()" if adata.isbacked else "adata.copy()"
+    lines = [f"cells = {'adata.raw.to_adata()' if slot == 'raw.X' else memory}"]
+    if slot is not None:
+        values = "cells.X" if slot == "raw.X" else f"cells.{slot}"
+        unit = _unit(slots, slot)
+        times = f" * np.float32({unit})" if unit != 1 else ""
+        lines.insert(0, "from scipy.sparse import csr_matrix")
+        lines.append(f"cells.X = csr_matrix({values}, dtype=np.float32){times}")
+        if counted:
+            lines.insert(0, "import scanpy as sc")
+            lines += ["sc.pp.normalize_total(cells, target_sum=1e4)", "sc.pp.log1p(cells)"]
+    if basis is not None:
+        lines.append(
+            f'cells.obsm["{BEFORE}"] = np.asarray(cells.obsm[{basis!r}], dtype=np.float32)'
+        )
+    else:
+        lines.insert(0, "from helpers.data import embed")
+        lines.append(f"{at}embed(cells, batch_key={batch!r}{chosen})")
+    return "\n".join(["import numpy as np", *lines])

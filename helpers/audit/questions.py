@@ -102,7 +102,7 @@ def matrix(cells: Cells, adata: ad.AnnData) -> tuple[Answer, list[Finding]]:
         "source": cells.source,
     }
     sizes = cells.all.obs[cells.batch].value_counts()
-    code = "from helpers.audit import describe_slots\ndescribe_slots(adata)\n" + cells.code
+    code = f"{cells.code}\nfrom helpers.audit import describe_slots\ndescribe_slots(adata)"
     figure = bars(sizes, "cells")
     picture = Picture(
         figure, f"Cells of each batch: from {sizes.min():,} ({sizes.index[-1]}) to {sizes.max():,}."
@@ -215,12 +215,21 @@ def effect(cells: Cells) -> tuple[Answer, list[Finding]]:
         "iLISI_shuffled": shuffled, "iLISI_shuffled_within": within, "groups": by,
     }  # fmt: skip
     alt = f"Distance ratios of the cells within {by}: {ratio_said}; 1 would be no batch effect."
-    lines = ["from helpers import kept, metrics"]
+    lines = ["import numpy as np", "from helpers import kept, metrics"]
+    name = _asked(cells)
+    if _corrects_first(cells):
+        lines += _correcting(cells)
     if not cells.label:
-        lines.append(f'groups = kept.cluster_all(cells, "{AFTER}", seed={cells.seed})')
-    named = f"cells.obs[{cells.label!r}]" if cells.label else "groups"
-    lines.append(f'X, batch = cells.obsm["{BEFORE}"], cells.obs[{cells.batch!r}]')
-    lines.append(f"np.nanmedian(metrics.distance_ratio(X, batch, {named}, seed={cells.seed}))")
+        lines.append(f'groups = kept.cluster_all({name}, "{AFTER}", seed={cells.seed})')
+    elif cells.typed.all():
+        lines.append(f"groups = {name}.obs[{cells.label!r}]")
+    else:
+        lines += [
+            f"groups = {name}.obs[{cells.label!r}].astype(object).fillna({UNNAMED!r})",
+            f'groups = groups.astype(str).replace(["", "nan", "None"], {UNNAMED!r})',
+        ]
+    lines.append(f'X, batch = {name}.obsm["{BEFORE}"], {name}.obs[{cells.batch!r}]')
+    lines.append(f"np.nanmedian(metrics.distance_ratio(X, batch, groups, seed={cells.seed}))")
     code = "\n".join(lines)
     answer = Answer(
         "effect", "Is there a batch effect at all?", verdict, sentence, numbers, {},
@@ -233,13 +242,42 @@ def effect(cells: Cells) -> tuple[Answer, list[Finding]]:
     return answer, [Finding("no-effect" if verdict == "no" else "cannot-tell", sentence)]
 
 
+def _asked(cells: Cells) -> str:
+    """What the lines of Python call the cells asked."""
+    return "cells" if cells.asked.n_obs == cells.all.n_obs else "asked"
+
+
+def _corrects_first(cells: Cells) -> bool:
+    """Whether question 3 needs the corrected cells already."""
+    return not cells.label or _asked(cells) == "asked"
+
+
+def _correcting(cells: Cells) -> list[str]:
+    """The lines of Python that correct the cells, and take those asked."""
+    record = cells.all.uns[AFTER]
+    lines = [
+        "from helpers.integrate import harmonize",
+        f"harmonize(cells, {cells.batch!r}, seed={record['seed']}{_given(record['params'])})",
+    ]
+    if _asked(cells) == "asked":
+        rows = f"metrics.sample_cells(cells.n_obs, {cells.asked.n_obs}, seed={cells.seed})"
+        lines.append(f"asked = cells[{rows}].copy()")
+    return lines
+
+
+def _given(settings: Mapping[str, Any]) -> str:
+    """Settings as they are written in a call."""
+    plain = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in settings.items()}
+    return "".join(f", {name}={value!r}" for name, value in plain.items())
+
+
 def _groups(cells: Cells) -> tuple[pd.Series, str]:
     """Cell types where they are known, else clusters of the corrected cells."""
     if cells.label:
         return cells.asked.obs[cells.label].astype(str), "cell types"
-    if "audit_cluster" not in cells.asked.obs:
-        cells.asked.obs["audit_cluster"] = kept.cluster_all(cells.asked, AFTER, seed=cells.seed)
-    return cells.asked.obs["audit_cluster"].astype(str), "clusters"
+    if cells.clusters is None:
+        cells.clusters = kept.cluster_all(cells.asked, AFTER, seed=cells.seed).astype(str)
+    return cells.clusters, "clusters"
 
 
 # --- 4. does Harmony mix it -------------------------------------------------------------------
@@ -247,17 +285,20 @@ def _groups(cells: Cells) -> tuple[pd.Series, str]:
 
 def mixing(cells: Cells) -> tuple[Answer, list[Finding]]:
     """Say whether Harmony, finished, mixes the batches, and where it does not."""
-    asked, batch = cells.asked.copy(), cells.asked.obs[cells.batch]
+    asked, batch = cells.asked, cells.asked.obs[cells.batch]
     groups, by = _groups(cells)
-    asked.obs["group"] = groups.astype("category")
     near = metrics.nearest_neighbors(asked.obsm[AFTER])
     before = metrics.lisi(asked.obsm[BEFORE], batch)
     after = metrics.lisi(asked.obsm[AFTER], batch, neighbors=near)
     reference = metrics.mixing_reference(
         asked.obsm[AFTER], batch, groups, seed=cells.seed, neighbors=near
     )
+    # under names of our own, since the reader's may be any
+    grouped = ad.AnnData(
+        obs=pd.DataFrame({"batch": batch, "group": groups}), obsm={AFTER: asked.obsm[AFTER]}
+    )
     table = metrics.lisi_by_type(
-        asked, batch_key=cells.batch, label_key="group", use_rep=AFTER, ignore=[UNNAMED]
+        grouped, batch_key="batch", label_key="group", use_rep=AFTER, ignore=[UNNAMED]
     ).rename(columns={"iLISI": "after"})
     table.insert(1, "before", pd.Series(before).groupby(groups.to_numpy()).median())
     low, high = [], []
@@ -332,12 +373,12 @@ def mixing(cells: Cells) -> tuple[Answer, list[Finding]]:
             f"{100 * late:.0f} % of the fall.",
         ),
     ]  # fmt: skip
-    params = ", ".join(f"{k}={v!r}" for k, v in record["params"].items())
-    code = (
-        "from helpers import metrics\nfrom helpers.integrate import harmonize\n"
-        f"harmonize(cells, {cells.batch!r}, seed={record['seed']}, {params})\n"
-        f'np.median(metrics.lisi(cells.obsm["{AFTER}"], cells.obs[{cells.batch!r}]))'
-    )
+    lines = ["import numpy as np", "from helpers import metrics"]
+    if not _corrects_first(cells):
+        lines += _correcting(cells)
+    name = _asked(cells)
+    lines.append(f'np.median(metrics.lisi({name}.obsm["{AFTER}"], {name}.obs[{cells.batch!r}]))')
+    code = "\n".join(lines)
     return Answer(
         "mixing", "Does Harmony mix the batches?", verdict, sentence, numbers,
         {"by group": table}, pictures, code,
@@ -415,21 +456,21 @@ def lost(cells: Cells, settings: Mapping[str, Any], *, quick: bool) -> tuple[Ans
             "its "
             "genes or its neighbours.",
         )
-    lines = [
-        "from helpers import kept",
-        f'clusters = kept.cluster_within(cells, {cells.batch!r}, "{BEFORE}", seed={cells.seed})',
-    ]
+    name, lines = _asked(cells), ["from helpers import kept"]
     if genes:
         lines += [
+            f'clusters = kept.cluster_within({name}, {cells.batch!r}, "{BEFORE}", '
+            f"seed={cells.seed})",
             "kept.signature_kept(",
-            f'    cells, {cells.batch!r}, "{AFTER}", clusters,',
+            f'    {name}, {cells.batch!r}, "{AFTER}", clusters,',
             f'    baseline="{BEFORE}", n_genes={N_GENES},',
             ")",
         ]
     else:
         lines += [
-            f'X, Z = cells.obsm["{BEFORE}"], cells.obsm["{AFTER}"]',
-            f"kept.neighbors_kept(X, Z, cells.obs[{cells.batch!r}]).mean()",
+            "import numpy as np",
+            f'X, Z = {name}.obsm["{BEFORE}"], {name}.obsm["{AFTER}"]',
+            f"np.nanmean(kept.neighbors_kept(X, Z, {name}.obs[{cells.batch!r}]))",
         ]
     code = "\n".join(lines)
     return Answer(
@@ -567,14 +608,20 @@ def stability(
                 "seeds agree on.",
             )
         )
-    options = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+    name, taken = _asked(cells), []
+    if some.n_obs < cells.asked.n_obs:
+        rows = f"metrics.sample_cells({name}.n_obs, {some.n_obs}, seed={cells.seed})"
+        taken, name = [f"some = {name}[{rows}].copy()"], "some"
     lines = [
-        "from helpers import kept",
+        f"from helpers import kept{', metrics' if taken else ''}",
         "from helpers.integrate import harmonize",
-        'for name, seed in {"one": 0, "other": 1}.items():',
-        f"    harmonize(cells, {cells.batch!r}, adjusted_basis=name, seed=seed, {options})",
-        'one, other = cells.obsm["one"], cells.obsm["other"]',
-        'kept.neighbors_kept(one, other, ["all"] * cells.n_obs).mean()',
+        *taken,
+        f"for seed in {list(seeds)}:",
+        f'    harmonize({name}, {cells.batch!r}, adjusted_basis=f"seed {{seed}}", seed=seed'
+        f"{_given(settings)})",
+        f'first, *others = ({name}.obsm[f"seed {{seed}}"] for seed in {list(seeds)})',
+        f'one = ["all"] * {name}.n_obs',
+        "min(kept.neighbors_kept(first, other, one).mean() for other in others)",
     ]
     code = "\n".join(lines)
     return Answer(
@@ -606,7 +653,8 @@ def _doses(cells: Cells, some: ad.AnnData, settings: Mapping[str, Any]) -> pd.Da
             float(np.median(metrics.lisi(flat.obsm[AFTER], flat.obs[cells.batch]))),
             np.nan,
         ]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["mixing", "lone share left"])
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["mixing", "lone share left"])
+    return table.rename_axis("setting")
 
 
 def _lone_halves(cells: Cells, some: ad.AnnData) -> list[tuple[ad.AnnData, np.ndarray]]:

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
+import matplotlib.pyplot as plt
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from helpers.audit.pictures import PLAIN_TEXT
 from helpers.audit.prepared import AFTER, BEFORE
 from helpers.audit.read import fingerprint
 
@@ -128,7 +130,8 @@ def _render(name: str, audit: Audit, numbers: dict[str, Any]) -> str:
 def _data(picture: Picture) -> str:
     """A figure as a PNG within the page."""
     file = io.BytesIO()
-    picture.figure.savefig(file, format="png", dpi=110)
+    with plt.rc_context(PLAIN_TEXT):  # ticks are made as they are drawn
+        picture.figure.savefig(file, format="png", dpi=110)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
