@@ -15,7 +15,6 @@ from tools import parity
 from tools.pages import ROOT, parts, without_parts
 from tools.parity import BOTH, COUNTED, FIRST, FIXED, PAGE, RECORD, SECOND, TABLES, page
 
-pytestmark = pytest.mark.xdist_group("parity")  # one set of cells for all
 SCRIPT = runpy.run_path(str(ROOT / "tools" / "record" / "parity.py"))
 PATIENT = SCRIPT["SETTINGS"]["patient"]
 STALE = "run `python -m tools.record.parity`, and read book/parity.md again"

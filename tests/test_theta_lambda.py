@@ -8,7 +8,6 @@ import pytest
 
 from tools.notebooks import ROOT
 
-pytestmark = pytest.mark.xdist_group("theta_lambda")  # one start for both
 RECORD = runpy.run_path(str(ROOT / "tools" / "record" / "theta_lambda.py"))
 
 

@@ -17,8 +17,6 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-# one process runs both, because each would wait for numba to compile pynndescent
-@pytest.mark.xdist_group("pynndescent")
 def test_default_neighbours_of_14000_cells(rng: np.random.Generator) -> None:
     """Above some 5,000 cells scanpy asks pynndescent; 0.7 failed there with `getnnz`."""
     adata = ad.AnnData(obsm={"X_pca": rng.normal(size=(14_000, 10)).astype(np.float32)})
@@ -29,7 +27,6 @@ def test_default_neighbours_of_14000_cells(rng: np.random.Generator) -> None:
     assert per_cell.min() == per_cell.max() >= 14
 
 
-@pytest.mark.xdist_group("pynndescent")
 def test_default_scrublet_finds_doublets(rng: np.random.Generator) -> None:
     """With its simulated doublets scrublet has 9,000 points here, so 0.7 failed as above.
 
