@@ -85,6 +85,26 @@ def run(
     fail_on: Sequence[str],
 ) -> int:
     """Read, audit, write; return the exit code."""
+    import warnings
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the reader should know, the report says
+            return _run(inputs, batch, out, options, quick, fail_on)
+    except KeyboardInterrupt:
+        return _unusable("Interrupted: nothing was written.")
+    except MemoryError:
+        return _unusable("There is too little memory: give fewer cells, or an embedding alone.")
+
+
+def _run(
+    inputs: Sequence[Path],
+    batch: str,
+    out: Path,
+    options: dict[str, Any],
+    quick: bool,
+    fail_on: Sequence[str],
+) -> int:
     from helpers import audit
     from helpers.audit.report import check_out
 
@@ -99,6 +119,8 @@ def run(
         return _unusable(error)
     try:
         found = audit.audit(cells, source=adata, quick=quick, progress=sys.stderr.isatty())
+    except MemoryError:
+        raise
     except Exception:
         traceback.print_exc()
         return FAULT
@@ -106,7 +128,8 @@ def run(
         command = shlex.join(["harmony-audit", *sys.argv[1:]])
         found.save(out, source=adata, paths=inputs, command=command)
     except OSError as error:
-        return _unusable(error)
+        said = error.strerror or str(error)
+        return _unusable(f"{out} cannot be written, and nothing was left behind: {said}.")
     click.echo(found)
     click.echo(f"The report is {out / 'audit.html'}.")
     if found.refused:
@@ -115,7 +138,7 @@ def run(
     return FOUND if wanted & {finding.id for finding in found.findings} else DONE
 
 
-def _unusable(error: BaseException) -> int:
+def _unusable(error: BaseException | str) -> int:
     said = error.args[0] if isinstance(error, KeyError) and error.args else error
     click.echo(f"harmony-audit: {' '.join(str(said).split())}", err=True)
     return UNUSABLE

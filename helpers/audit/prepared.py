@@ -16,6 +16,7 @@ from scipy import sparse as sp
 from helpers.audit.slots import BASES, describe_slots
 from helpers.checks import float_matrix, number, shown, string_labels
 from helpers.data import embed, prepare
+from helpers.integrate import _checked_labels
 from helpers.metrics import EXACT, sample_cells
 
 CHOOSING = 20_000  # above EXACT cells: how many choose the genes and the components
@@ -107,6 +108,7 @@ def prepared(
     if (whole := number(seed, whole=True)) is None or whole < 0:
         raise ValueError(f"seed must be a whole number, at least 0, not {shown(seed)}.")
     obs, notes = _variables(adata.obs, batch, keep, label, sample), []
+    _checked_labels(adata, [batch])
     slots = describe_slots(adata)
     rows = sample_cells(adata.n_obs, ASKED, seed=seed)
     with warnings.catch_warnings(record=True) as said:

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,9 +73,11 @@ def save(
     """
     out = Path(out)
     check_out(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    new = [folder for folder in out.parents if not folder.exists()]
+    made = None
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
         numbers = audit.to_dict() | {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": command,
@@ -92,15 +95,25 @@ def save(
             out.rmdir()  # empty, or check_out had refused it
         made.replace(out)
     except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
+        for folder in new:
+            with suppress(OSError):
+                folder.rmdir()
         raise
     return out
 
 
-def check_out(out: Path) -> None:
-    """Whether results may go there."""
+def check_out(out: str | os.PathLike) -> None:
+    """Raise an OSError unless results may go there."""
+    out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is there and not empty: name a new folder, or remove it.")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(f"{above} is a file, and no folder can be made in it.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(f"There is no permission to write to {above}: name another folder.")
 
 
 def page(audit: Audit, numbers: dict[str, Any]) -> str:
