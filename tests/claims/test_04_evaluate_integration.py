@@ -17,6 +17,7 @@ from helpers.data import load_pbmc, plant_run, prepare
 from helpers.integrate import FINISHED, harmonize
 
 SEEDS = range(5)
+ROUNDS = FINISHED | {"max_iter_harmony": 20}  # see test_twenty_rounds_are_enough
 PLANTED = [*((True, seed) for seed in SEEDS), (False, 0), (False, 1)]
 KEYS = {"batch_key": "run", "label_key": "cell_type"}
 BIOLOGY = ["cLISI", "Silhouette label", "NMI", "ARI"]
@@ -37,7 +38,7 @@ def cells(scale, seed):
     adata = prepare(plant_run(load_pbmc(), seed=seed), scale=scale)
     adata.obsm["X_never"] = never(scale)[adata.obs_names].obsm["X_pca"]
     for column, name in (("run", "X_pca_harmony"), ("condition", "X_wrong")):
-        harmonize(adata, column, **FINISHED, seed=seed, adjusted_basis=name)
+        harmonize(adata, column, **ROUNDS, seed=seed, adjusted_basis=name)
     adata.obsm["X_noise"] = np.random.default_rng(seed).normal(size=(adata.n_obs, 30))
     return sc.AnnData(obs=adata.obs, obsm=dict(adata.obsm))
 
@@ -101,6 +102,20 @@ def test_harmony(scale, seed):
     assert after["mixing"] > (1.85 if scale else 1.75)
     assert after["types apart"] > before["types apart"] - 0.003
     assert after["biology kept"] > before["biology kept"] - 0.003
+
+
+@pytest.mark.parametrize("scale", [True, False])
+def test_twenty_rounds_are_enough(scale):
+    """**Harmony** mixes the runs about as well as chance would
+
+    With all forty rounds nothing changes by 0.01, nor where the wrong column is corrected.
+    """
+    adata = cells(scale, 0).copy()
+    for column, name in (("run", "X_all"), ("condition", "X_all_wrong")):
+        harmonize(adata, column, **FINISHED, adjusted_basis=name)
+    reps = {"pca_harmony": "X_all", "wrong": "X_all_wrong"}
+    table = metrics.three_numbers(adata, **KEYS, keep_key="condition", use_reps=reps)
+    assert (table - three(scale, 0).loc[table.index]).abs().max(axis=None) < 0.01
 
 
 @planted

@@ -25,6 +25,7 @@ from helpers.integrate import FINISHED, harmonize
 
 LESSON = Path(__file__).parents[2] / "notebooks" / "06_correct_several_variables.ipynb"
 SEEDS = [0, 1, 2, 3, 4]
+ROUNDS = FINISHED | {"max_iter_harmony": 20}  # see test_twenty_rounds_are_enough
 BIG = ["CD4 T", "CD8 T", "NK", "B", "CD14 Mono"]
 BOTH = ["run", "condition"]
 ISG = ["ISG15", "ISG20", "IFI6", "IFIT1", "IFIT2", "IFIT3"]
@@ -61,7 +62,7 @@ def start():
 def corrected(key, seed=0, **settings):
     """PCs of the lesson's cells, corrected for one variable or a tuple of them."""
     cells = start().cells.copy()
-    harmonize(cells, key, seed=seed, **FINISHED, **settings)
+    harmonize(cells, key, seed=seed, **(ROUNDS | settings))
     return cells.obsm["X_pca_harmony"]
 
 
@@ -131,6 +132,18 @@ def test_both_removes_one_more_thing(seed):
     assert abs(mean_left(Z, "run") - mean_left(corrected("run", seed), "run")) < 0.03
     assert all(left(Z, "condition", t) < 0.3 for t in BIG)
     assert seed or mixing(Z, "condition") > 1.4
+
+
+@pytest.mark.parametrize("key", ["run", ("run", "condition"), "sample"])
+def test_twenty_rounds_are_enough(key):
+    """We use the `FINISHED` rounds ... so that no result hangs on where they happened to stop.
+
+    Nor does one hang on whether there are forty rounds or twenty.
+    """
+    some, all_ = corrected(key), corrected(key, **FINISHED)
+    assert not np.array_equal(some, all_)
+    for variable in BOTH:
+        assert abs(mean_left(some, variable) - mean_left(all_, variable)) < 0.02
 
 
 def test_interferon():
@@ -238,7 +251,7 @@ def test_a_small_batch_is_mixed(seed):
     """A batch cut to a tenth of its cells is mixed all the same."""
     s = start()
     few = s.cells[~s.second | (np.random.default_rng(seed).random(s.cells.n_obs) < 0.1)].copy()
-    harmonize(few, "run", seed=seed, **FINISHED)
+    harmonize(few, "run", seed=seed, **ROUNDS)
     Z, run = few.obsm["X_pca_harmony"], few.obs["run"]
     before, after = (np.median(metrics.lisi(Y, run)) for Y in (few.obsm["X_pca"], Z))
     reference = metrics.mixing_reference(Z, run, few.obs["cell_type"])
@@ -280,7 +293,7 @@ def test_a_run_that_depends_on_the_condition():
 
     share = {}
     for key in ["run", ("run", "condition"), "sample"]:
-        harmonize(cells, key, **FINISHED)
+        harmonize(cells, key, **ROUNDS)
         Z = cells.obsm["X_pca_harmony"]
         share[key] = np.mean(distances(Z) / distances(cells.obsm["X_pca"]))
     assert share["run", "condition"] > 0.5
@@ -297,7 +310,7 @@ def test_the_condition_fades_with_the_design(seed):
     for share in [0.3, 0.1, 0] if seed == 0 else [0.1]:
         keep = usual | (luck < share / (1 - share))
         some = s.cells[keep].copy()
-        harmonize(some, "run", seed=seed, **FINISHED)
+        harmonize(some, "run", seed=seed, **ROUNDS)
         Z = np.zeros_like(s.X)
         Z[keep] = some.obsm["X_pca_harmony"]
         found[share] = pd.Series({t: left(Z, "condition", t, keep) for t in BIG})
