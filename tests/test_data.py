@@ -797,3 +797,35 @@ def test_planted_run_refuses_cells_without_condition_or_counts(pbmc):
     del few.obs["condition"]
     with pytest.raises(KeyError, match="condition"):
         plant_run(few)
+
+
+# --- embed: the second half of prepare ---
+
+
+@pytest.mark.parametrize("scale", [True, False])
+@pytest.mark.parametrize("batch_key", [None, "condition"])
+def test_embed_gives_the_components_of_prepare(pbmc, scale, batch_key):
+    some = pbmc[::20].copy()
+    options = {"batch_key": batch_key, "n_top_genes": 300, "n_comps": 8, "scale": scale}
+    whole = prepare(some, **options)
+    half = ad.AnnData(whole.X.copy(), obs=whole.obs.copy(), var=pd.DataFrame(index=whole.var_names))
+    data.embed(half, **options)
+    assert np.array_equal(half.obsm["X_pca"], whole.obsm["X_pca"])
+    assert np.array_equal(half.varm["PCs"], whole.varm["PCs"])
+    assert np.array_equal(half.var["highly_variable"], whole.var["highly_variable"])
+    assert np.array_equal(half.X.toarray(), whole.X.toarray())  # left as it is
+    data.embed(half, **options)  # and what an earlier life left does not matter
+    assert np.array_equal(half.obsm["X_pca"], whole.obsm["X_pca"])
+
+
+def test_embed_refuses_what_prepare_refuses(pbmc):
+    cells = pbmc[::40].copy()
+    before = copy.deepcopy(dict(cells.uns)), list(cells.var), list(cells.obsm)
+    for options, error in [
+        ({"n_top_genes": 1}, ValueError),
+        ({"n_comps": "many"}, ValueError),
+        ({"batch_key": "donor?"}, KeyError),
+    ]:
+        with pytest.raises(error, match=r"must be a whole number|has no column"):
+            data.embed(cells, **options)
+        assert (dict(cells.uns), list(cells.var), list(cells.obsm)) == before

@@ -364,3 +364,44 @@ def test_a_missing_x_is_said_and_a_backed_one_is_read(tmp_path):
     adata.X = None
     with pytest.raises(ValueError, match="is missing or holds no numbers"):
         kept.signature_kept(adata, "batch", "fixed", adata.obs["cell_type"])
+
+
+# --- what the audit takes from here ---
+
+
+def test_noise_floor_is_how_far_corrected_noise_moved():
+    adata = cells({"x": [30] * 4, "y": [30] * 4})
+    settings = {"seed": 3, "max_iter_harmony": 4, "epsilon_harmony": 0}
+    null = kept.corrected_noise(adata, "batch", **settings)
+    assert kept.noise_floor(adata, "batch", **settings) == kept.moved(
+        null.obsm["before"], null.obsm["after"]
+    )
+    # the reader's own batches, dealt out again, and her own embedding
+    sizes = adata.obs["batch"].value_counts().to_dict()
+    assert null.obs["batch"].value_counts().to_dict() == sizes
+    assert (null.obs["batch"].to_numpy() != adata.obs["batch"].to_numpy()).mean() > 0.3
+    assert np.array_equal(null.obsm["before"], adata.obsm["X_pca"])
+    assert list(adata.obsm) == ["X_pca", "fixed"]
+    other = kept.corrected_noise(adata, "batch", **settings | {"seed": 4})
+    assert (other.obs["batch"].to_numpy() != null.obs["batch"].to_numpy()).any()
+
+
+def test_cluster_all_finds_types_across_batches_where_cluster_within_finds_each_alone():
+    adata = cells({"x": [60, 50, 40, 30], "y": [60, 50, 40, 30]}, spread=0.5)
+    adata.obs_names_make_unique()
+    found = kept.cluster_all(adata, "fixed", resolution=0.2)
+    table = pd.crosstab(found.to_numpy(), adata.obs["cell_type"].to_numpy())
+    assert table.shape == (4, 4)
+    assert ((table > 0).sum() == 1).all()  # each type one cluster, of both batches
+    assert list(table.sum(axis=1)[["0", "1", "2", "3"]]) == [120, 100, 80, 60]  # largest first
+    assert list(found.index) == list(adata.obs_names)
+    pd.testing.assert_series_equal(found, kept.cluster_all(adata, "fixed", resolution=0.2))
+    # with the batches apart it does not join them
+    apart = kept.cluster_all(adata, "X_pca", resolution=0.2)
+    assert (pd.crosstab(apart.to_numpy(), adata.obs["batch"].to_numpy()) > 0).sum(axis=1).max() == 1
+    # one batch alone: the same clusters by either function
+    one = adata[adata.obs["batch"] == "x"].copy()
+    within = kept.cluster_within(adata, "batch", "fixed")[one.obs_names].astype(str)
+    assert list(within.str.removeprefix("x: ")) == list(kept.cluster_all(one, "fixed").astype(str))
+    with pytest.raises(KeyError, match="X_scvi"):
+        kept.cluster_all(adata, "X_scvi")

@@ -889,3 +889,130 @@ def test_a_list_in_place_of_a_column_gets_one_sentence():
     adata = ad.AnnData(obs=pd.DataFrame({"lane": batch}), obsm={"X": X})
     with pytest.raises(TypeError, match=r"Name one column of adata.obs, not \['lane'\]."):
         metrics.score(adata, batch_key=["lane"], use_rep="X")
+
+
+# --- distance_ratio and block_interval: what the audit asks ---
+
+
+def shifted(shift, n=600, seed=0, share=0.5):
+    """Two types far apart; batch y is `shift` away; `share` of the first type is of batch x."""
+    rng = np.random.default_rng(seed)
+    types = np.repeat(["A", "B"], n // 2)
+    in_x = rng.random(n) < np.where(types == "A", share, 1 - share)
+    batch = np.where(in_x, "x", "y")
+    X = rng.normal(size=(n, 6)) + 12 * (types == "B")[:, None]
+    X[batch == "y", 0] += shift
+    return X, batch, types
+
+
+def ratio(X, batch, groups=None, **options):
+    return np.nanmedian(metrics.distance_ratio(X, batch, groups, **options))
+
+
+def test_distance_ratio_is_one_without_an_effect_and_grows_with_it():
+    values = {shift: ratio(*shifted(shift)) for shift in (0.0, 1.0, 2.0, 4.0)}
+    assert values[0.0] == pytest.approx(1, abs=0.02)
+    assert values[2.0] > 1.05
+    assert list(values.values()) == sorted(values.values())
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.95])
+def test_distance_ratio_within_types_is_blind_to_composition(share):
+    X, batch, types = shifted(0, n=1600, share=share)
+    assert ratio(X, batch, types) == pytest.approx(1, abs=0.03)
+    X, batch, types = shifted(2, n=1600, share=share)
+    assert ratio(X, batch, types) > 1.05
+
+
+def test_distance_ratio_without_types_takes_composition_for_an_effect():
+    """Why the types are asked for: here there is none."""
+    X, batch, types = shifted(0, share=0.98)
+    assert np.nanquantile(metrics.distance_ratio(X, batch), 0.9) > 1.05
+    assert ratio(X, batch, types, min_cells=5) == pytest.approx(1, abs=0.15)
+
+
+def test_distance_ratio_by_its_definition():
+    """With as many cells in both batches, nothing is drawn: each cell against all of each side."""
+    X = np.random.default_rng(1).normal(size=(60, 3))
+    batch = np.repeat(["x", "y"], 30)
+    found = metrics.distance_ratio(X, batch, n_neighbors=7)
+    D = cdist(X, X)
+    for i in range(60):
+        own = np.sort(D[i, (batch == batch[i]) & (np.arange(60) != i)])[:7]
+        other = np.sort(D[i, batch != batch[i]])[:7]
+        assert found[i] == pytest.approx(other.mean() / own.mean())
+
+
+def test_distance_ratio_is_the_same_in_other_units_axes_order_and_names():
+    X, batch, types = shifted(1)
+    expected = metrics.distance_ratio(X, batch, types)
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0]
+    assert np.allclose(metrics.distance_ratio(1000 * X @ turn + 5, batch, types), expected)
+    renamed = np.where(batch == "x", "first", "second")
+    assert np.allclose(metrics.distance_ratio(X, renamed, types), expected)
+    order = np.random.default_rng(0).permutation(len(X))
+    moved = metrics.distance_ratio(X[order], batch[order], types[order])
+    assert np.nanmedian(moved) == pytest.approx(np.nanmedian(expected), abs=0.02)  # other draws
+    even = np.tile(["x", "y"], 300)  # as many of each: nothing is drawn, so to rounding
+    expected = metrics.distance_ratio(X, even)
+    assert np.allclose(metrics.distance_ratio(X[order], even[order]), expected[order])
+
+
+def test_distance_ratio_leaves_out_batches_too_small_to_compare():
+    X, batch, types = shifted(1)
+    batch[:5] = "z"
+    found = metrics.distance_ratio(X, batch, types)
+    assert np.isnan(found[:5]).all()
+    assert np.isfinite(found[5:]).all()
+    alone = np.where(types == "A", "x", batch)  # one batch only has A
+    found = metrics.distance_ratio(X, alone, types)
+    assert np.isnan(found[types == "A"]).all()
+    assert np.isfinite(found[types == "B"]).mean() > 0.9
+    for bad in ([], ["x"] * 3):
+        with pytest.raises(ValueError, match="batch"):
+            metrics.distance_ratio(X, bad)
+
+
+def test_block_interval_covers_the_median_where_that_of_independent_cells_does_not():
+    """Patches of cells that share their score, as neighbours do; their true median is 0."""
+    rng = np.random.default_rng(0)
+    covered = {"blocks": 0, "independent": 0}
+    for repetition in range(60):
+        centres = rng.uniform(0, 1, size=(20, 2)).repeat(90, axis=0)
+        X = centres + 0.01 * rng.normal(size=centres.shape)
+        values = rng.normal(size=20).repeat(90) + 0.1 * rng.normal(size=1800)
+        for name, (low, high) in {
+            "blocks": metrics.block_interval(values, X, seed=repetition),
+            "independent": metrics.lisi_interval(values),
+        }.items():
+            covered[name] += low <= 0 <= high
+    assert covered["blocks"] >= 54
+    assert covered["independent"] < 40
+
+
+def test_block_interval_of_independent_cells_is_that_of_independent_cells():
+    rng = np.random.default_rng(0)
+    X, values = rng.normal(size=(1800, 2)), rng.normal(size=1800)
+    widths = [
+        np.diff(interval).item()
+        for interval in (metrics.block_interval(values, X), metrics.lisi_interval(values))
+    ]
+    assert 0.5 < widths[0] / widths[1] < 2
+
+
+def test_block_interval_holds_the_median_widens_with_the_level_and_repeats():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(900, 3))
+    values = X[:, 0] + 0.1 * rng.normal(size=900)
+    ends = {level: metrics.block_interval(values, X, level=level) for level in (0.5, 0.8, 0.95)}
+    assert all(low <= np.median(values) <= high for low, high in ends.values())
+    assert ends[0.95][0] <= ends[0.8][0] <= ends[0.5][0]
+    assert ends[0.5][1] <= ends[0.8][1] <= ends[0.95][1]
+    assert ends[0.95] == metrics.block_interval(values, X)
+    for arguments, options, match in [
+        ((values, X), {"level": 1}, "between 0 and 1"),
+        ((values[:10], X), {}, "one for each of 900 cells"),
+        ((values[:90], X[:90]), {}, "too few for an interval"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            metrics.block_interval(*arguments, **options)
