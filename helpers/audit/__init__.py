@@ -35,7 +35,7 @@ SCHEMA = 1  # of audit.json; raised when a name in it changes its meaning
 PACKAGES = ("harmony-in-practice", "harmonypy", "scanpy", "anndata", "numpy", "scikit-learn")
 
 
-@dataclass
+@dataclass(repr=False)
 class Audit:
     """The outcome; a notebook shows it, :meth:`save` writes it.
 
@@ -137,6 +137,8 @@ class Audit:
             for i, a in enumerate(self.answers, 1)
         ]
         return "\n".join([*lines, f"{len(lines) + 1}. What next? " + " ".join(self.advice)])
+
+    __repr__ = __str__  # a notebook that shows no HTML, such as one that is compared
 
     def _repr_html_(self) -> str:
         from helpers.audit.report import fragment
@@ -257,11 +259,14 @@ def _advice(found: Audit) -> list[str]:
         )
         return said
     if effect.verdict != "yes":
+        compared = (
+            "no cells have a counterpart in another batch"
+            if np.isnan(ratio)
+            else f"{100 * shared:.0f} % of the cells have a counterpart in another batch, at a "
+            f"distance ratio of {ratio:.2f}"
+        )
         said.append(
-            f"Cannot tell whether this is a batch effect: {100 * shared:.0f} % of the cells have a "
-            "counterpart in another batch, at a distance ratio of "
-            f"{'unknown size' if np.isnan(ratio) else format(ratio, '.2f')}; use the correction "
-            "to find "
+            f"Cannot tell whether this is a batch effect: {compared}; use the correction to find "
             "labels, if at all, and conclude nothing from what it brought together."
         )
     lost = [finding for finding in found.findings if finding.id in ("lost", "collapsed")]
@@ -273,12 +278,11 @@ def _advice(found: Audit) -> list[str]:
         )
     if lost:
         look = found["lost"].numbers["look"] or found["lost"].numbers["collapsed"]
-        named = f" ({', '.join(look[:3])})" if look else ""
+        more = f" and {len(look) - 3} more" if len(look) > 3 else ""
+        named = f" ({', '.join(look[:3])}{more})" if look else ""
         said.append(
-            f"Look at {len(look) or 'the'} clusters or types that question 5 names{named} on the "
-            "uncorrected cells before you name or merge anything; if they belong to one batch, "
-            "keep "
-            "them apart."
+            f"Look at what question 5 names{named} on the uncorrected cells before you name or "
+            "merge anything; if it belongs to one batch, keep it apart."
         )
     if "unstable" in ids:
         said.append(
