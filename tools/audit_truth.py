@@ -919,7 +919,8 @@ def failures(found: dict) -> list[str]:
         sum(row["verdicts"]["mixing"] == "mixed" for row in apart),
         len(apart),
         "**Mixed means nothing where no type is shared.** So {of} audits called such batches: "
-        "chance within types would not mix them either. Question 3 says that it cannot tell.",
+        "with labels because chance within types would not mix them either, without because the "
+        "correction had merged types into one cluster. Question 3 says that it cannot tell.",
     )
     logs = [r for r in found["inputs"] if r["used"].startswith("logarithms") and r["same"] < 0.9]
     if logs:
