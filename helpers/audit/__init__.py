@@ -269,12 +269,18 @@ def _advice(found: Audit) -> list[str]:
             f"Cannot tell whether this is a batch effect: {compared}; use the correction to find "
             "labels, if at all, and conclude nothing from what it brought together."
         )
+    if found["design"].verdict == "partly confounded":
+        strongest = max(found["design"].numbers["cramers_v"].values())
+        said.append(
+            f"Batch and biology go together (Cramér's V {strongest:.2f}; 1 is the same column), so "
+            "what Harmony removed is in part biology: conclude nothing from what it brought "
+            "together, and compare only within batches that hold both."
+        )
     lost = [finding for finding in found.findings if finding.id in ("lost", "collapsed")]
     if "not-mixed" in ids:
         said.append(
             f"Harmony did not mix the batches ({iLISI['after']:.2f} of {reference:.2f}): they may "
-            "have "
-            "too little in common, so look for shared types, try lamb=1, and do not force it."
+            "have too little in common, so look for shared types, try lamb=1, and do not force it."
         )
     if lost:
         look = found["lost"].numbers["look"] or found["lost"].numbers["collapsed"]
@@ -304,8 +310,7 @@ def _advice(found: Audit) -> list[str]:
     elif found["design"].verdict != "crossed":
         said.append(
             f"The design is {found['design'].verdict}: compare {', '.join(cells.keep)} on counts "
-            "per "
-            "sample and type, never in the corrected embedding."
+            "per sample and type, never in the corrected embedding."
         )
     else:
         said.append(
