@@ -24,15 +24,15 @@ endif
 LESSONS  := $(sort $(shell sed -n 's|.*file: \(notebooks/[0-9].*\)|\1.ipynb|p' _toc.yml))
 EXECUTED := $(patsubst notebooks/%,_build/executed/%,$(LESSONS))
 # what a lesson's output depends on besides its own text; Jupyter's cache knows none of these
-READ     := $(filter-out data/version_matrix.json data/claims_carry.json,$(wildcard data/*.h5ad data/*.csv data/*.json))
-CAUSES   := notebooks/conftest.py tools/trials.py $(wildcard helpers/*.py) $(READ) requirements.lock
+READ     := $(filter-out data/version_matrix.json data/claims_carry.json data/audit_truth.json,$(wildcard data/*.h5ad data/*.csv data/*.json))
+CAUSES   := notebooks/conftest.py tools/trials.py $(wildcard helpers/*.py helpers/audit/*.py helpers/audit/*.json helpers/audit/templates/*) $(READ) requirements.lock
 BOOK     := _build/html/index.html
 PAGES    := _config.yml _toc.yml $(shell find book data/README.md -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
 # two lessons at a time; where make can, the lines of the two do not mix
 TWO := -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: help book test lab check my lessons accept exercises tables catalogue carry matrix ends format lock bench clean run-lessons
+.PHONY: help book test lab check my lessons accept exercises tables catalogue carry truth matrix ends format lock bench clean run-lessons
 .DELETE_ON_ERROR:
 
 help:  ## list these commands
@@ -43,9 +43,9 @@ book: lessons  ## execute what has changed, build the book, say where it is
 	@echo "The book is ready: $(BOOK)"
 
 test: $(READY)  ## everything that must pass: ruff, unit tests, lessons, book
-	$(PY) -m pytest tests -n 2 --dist loadgroup --ignore-glob='tests/test_book*'
+	$(PY) -m pytest tests -n 2 --dist loadfile --ignore-glob='tests/test_book*'
 	@$(MAKE) --no-print-directory book
-	$(PY) -m pytest tests/test_book*.py -n 2 --dist loadgroup
+	$(PY) -m pytest tests/test_book*.py -n 2
 	@echo "Passed: ruff, unit tests, $(words $(LESSONS)) lessons, the book and its pages."
 
 check: $(LAB)  ## a minute: versions, data, Harmony, a figure, "Ready"
@@ -70,16 +70,20 @@ accept: $(READY)  ## store in notebooks/ the text that the lessons printed last
 exercises: $(READY)  ## write notebooks/exercises/ from the lessons
 	$(PY) -m tools.notebooks exercises
 
-tables: $(READY)  ## write the tables of book/parameters.md and book/parity.md, and book/carry.md
+tables: $(READY)  ## write the tables of book/parameters.md and book/parity.md, book/carry.md, book/audit_truth.md
 	$(PY) -m tools.parameters
 	$(PY) -m tools.parity
 	$(PY) -m tools.carry page
+	$(PY) -m tools.audit_truth page
 
 catalogue: $(READY)  ## write book/troubleshooting.md from lesson 11 and tools/troubleshooting.md
 	$(PY) -m tools.troubleshooting
 
 carry: $(READY)  ## measure how far the general claims carry, half an hour, and write book/carry.md
 	$(PY) -m tools.carry
+
+truth: $(READY)  ## measure how often the audit is right, half an hour, and write book/audit_truth.md
+	$(PY) -m tools.audit_truth
 
 matrix: $(READY)  ## try other versions of harmonypy and scanpy, write book/versions.md (PAIRS=2.1.0+1.12.4)
 	$(PY) -m tools.matrix $(PAIRS) $(if $(JOBS),--jobs $(JOBS))
@@ -102,7 +106,7 @@ RESOLVE = .venv/bin/uv pip compile pyproject.toml --extra $(1) --universal --pyt
     --quiet --output-file $(2)
 
 bench: $(READY)  ## time the helpers against other implementations
-	@for file in tools/bench/*.py; do $(PY) $$file || exit 1; done
+	@for file in tools/bench/*.py; do $(PY) -m tools.bench.$$(basename $$file .py) || exit 1; done
 
 clean:  ## remove all that make has made
 	rm -rf _build .venv *.egg-info
