@@ -10,7 +10,6 @@ del logged.layers["counts"]
 no_shift = np.median(metrics.lisi(adata.obsm["X_pca_harmony"], adata.obs["run"]))
 
 two_p = by_cells(two)
-markers_of_b = np.asarray(query[:, ["CD79A", "MS4A1"]].X.sum(axis=1)).ravel() > 0
 as_arrays = answer_2 | {"key": np.array(["condition", "run"]), "left out": ["NK", "B"]}
 as_tables = answer_2 | {"rounds by seed": {"1": 16, "0": 15}, "theta": {"run": 1, "condition": 2}}
 
@@ -43,21 +42,12 @@ trials = [
     (3, two_p, "wants a share of genes"),
     (3, "54 %", "This is the text '54 %'"),
     (4, answer_4, "Right"),
-    (4, markers_of_b.tolist(), "Right"),
-    (4, pd.Series(markers_of_b, query.obs_names), "Right"),
-    (4, np.zeros(query.n_obs, dtype=bool), "only 0% of the B cells"),
-    (4, np.ones(query.n_obs, dtype=bool), "of the other cells are turned away"),
-    (4, ~markers_of_b, "Not yet"),
-    (4, markers_of_b.astype(int), "and the check wants one True or False"),
-    (4, markers_of_b[:-1], "wants one True or False"),
-    (4, "CD79A", "wants one True or False"),
-    (5, answer_5, "Right"),
-    (5, round(float(answer_5), 2), "Right"),
-    (5, np.float32(answer_5), "Right"),
-    (5, no_shift, "Not yet"),
-    (5, 2 - answer_5, "Not yet"),
-    (5, answer_5 + 0.05, "Not yet"),
-    (5, back.obsm["X_aside_harmony"], "wants the median iLISI"),
-    (5, "1.1", "This is the text '1.1'"),
-    (5, [1.1, 1.9], "wants the median iLISI"),
+    (4, round(float(answer_4), 2), "Right"),
+    (4, np.float32(answer_4), "Right"),
+    (4, no_shift, "Not yet"),
+    (4, 2 - answer_4, "Not yet"),
+    (4, answer_4 + 0.05, "Not yet"),
+    (4, back.obsm["X_aside_harmony"], "wants the median iLISI"),
+    (4, "1.1", "This is the text '1.1'"),
+    (4, [1.1, 1.9], "wants the median iLISI"),
 ]
