@@ -52,9 +52,7 @@ def test_goals_on_the_data_that_did_not_choose_the_thresholds(found):
     assert own >= 30
     assert seen / own >= 0.9
     wrong = [r for r in truth._rows(found, *truth.UNSOUND, labels=None) if r["all_well"]]
-    # the page says so of copies of the batch with wrong labels, and of nothing else
-    assert {r["kind"] for r in wrong} <= {"confounded"}
-    assert not [r for r in wrong if r["case"].startswith("0 %")]
+    assert not wrong
 
 
 @pytest.mark.parametrize(("kind", "case"), AGAIN, ids=[f"{k} {c}".strip() for k, c in AGAIN])

@@ -208,7 +208,7 @@ def audit(
         ("design", lambda: questions.plan(cells)),
         ("Harmony", lambda: _correct(cells, settings)),
         ("effect", lambda: questions.effect(cells)),
-        ("mixing", lambda: questions.mixing(cells)),
+        ("mixing", lambda: questions.mixing(cells, found["effect"].numbers["shared"])),
         ("lost", lambda: questions.lost(cells, settings, quick=quick)),
         ("stability", lambda: questions.stability(cells, settings, quick=quick)),
     ]
@@ -286,6 +286,8 @@ def _advice(found: Audit) -> list[str]:
         look = found["lost"].numbers["look"] or found["lost"].numbers["collapsed"]
         more = f" and {len(look) - 3} more" if len(look) > 3 else ""
         named = f" ({', '.join(look[:3])}{more})" if look else ""
+        if "not-mixed" in ids:
+            named += ", which may only say that the batches were not brought together,"
         said.append(
             f"Look at what question 5 names{named} on the uncorrected cells before you name or "
             "merge anything; if it belongs to one batch, keep it apart."

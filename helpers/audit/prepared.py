@@ -204,6 +204,7 @@ def _embedded(
         cells = prepare(cells, min_genes=0, batch_key=batch, **options)
         cells.layers.pop("counts")
     else:
+        sc.pp.filter_genes(cells, min_cells=3)  # as prepare does, so that the same are chosen
         embed(cells, batch_key=batch, **options)
     X = cells.obsm[BEFORE]
     if not whole:
@@ -362,6 +363,7 @@ def _code(
             f'cells.obsm["{BEFORE}"] = np.asarray(cells.obsm[{basis!r}], dtype=np.float32)'
         )
     else:
-        lines.insert(0, "from helpers.data import embed")
+        lines[:0] = ["import scanpy as sc", "from helpers.data import embed"]
+        lines.append("sc.pp.filter_genes(cells, min_cells=3)")
         lines.append(f"{at}embed(cells, batch_key={batch!r}{chosen})")
     return "\n".join(["import numpy as np", *lines])

@@ -3,8 +3,8 @@
 Each answer has a verdict, a sentence, numbers, tables, pictures, and the lines of Python that give
 its numbers; each check is one that a lesson imports.
 
-The thresholds were chosen on two data sets and tried on others: book/audit.md shows how often the
-answers are right.
+The thresholds were chosen on two data sets and tried on others: book/audit_truth.md shows how
+often the answers are right.
 """
 
 from __future__ import annotations
@@ -195,7 +195,10 @@ def effect(cells: Cells) -> tuple[Answer, list[Finding]]:
     decile = float(np.nanquantile(overall, 0.1)) if np.isfinite(overall).any() else np.nan
     if ratio < NO_EFFECT and shared >= SHARED / 2:
         verdict = "no"
-        sentence = f"Within {by}, cells of other batches are as near as those of the own batch"
+        sentence = (
+            f"Within {by}, cells of other batches are as near as those of the own batch, or so "
+            "nearly that there is nothing worth correcting"
+        )
     elif ratio >= EFFECT and shared >= SHARED:
         verdict = "yes"
         sentence = f"Within {by}, cells of other batches are farther than those of the own batch"
@@ -283,8 +286,11 @@ def _groups(cells: Cells) -> tuple[pd.Series, str]:
 # --- 4. does Harmony mix it -------------------------------------------------------------------
 
 
-def mixing(cells: Cells) -> tuple[Answer, list[Finding]]:
-    """Say whether Harmony, finished, mixes the batches, and where it does not."""
+def mixing(cells: Cells, shared: float) -> tuple[Answer, list[Finding]]:
+    """Say whether Harmony, finished, mixes the batches, and where it does not.
+
+    ``shared`` is what question 3 found: the share of cells in groups that batches share.
+    """
     asked, batch = cells.asked, cells.asked.obs[cells.batch]
     groups, by = _groups(cells)
     near = metrics.nearest_neighbors(asked.obsm[AFTER])
@@ -322,6 +328,8 @@ def mixing(cells: Cells) -> tuple[Answer, list[Finding]]:
 
     findings = []
     verdict = "mixed" if way >= MIXED else "partly mixed" if way >= PARTLY else "not mixed"
+    if shared < SHARED and verdict != "not mixed":
+        verdict = "cannot tell"  # what was mixed may not belong together
     unmixed = table[(table["after"] - 1) < PARTLY * (table["if mixed"] - 1)]
     unmixed = unmixed[(unmixed["if mixed"] > 1.2) & (unmixed["n_cells"] >= 30)]
     sentence = (
@@ -330,7 +338,7 @@ def mixing(cells: Cells) -> tuple[Answer, list[Finding]]:
     )
     if len(unmixed):
         sentence += f" Least mixed: {', '.join(map(str, unmixed.index[:5]))}."
-    if verdict != "mixed":
+    if verdict in ("partly mixed", "not mixed"):
         findings.append(
             Finding(
                 "not-mixed",
