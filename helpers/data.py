@@ -237,7 +237,7 @@ def _embed(
     _choose_genes(adata, batch, n_top_genes)
     chosen = adata[:, adata.var["highly_variable"]].copy()  # scaled genes are dense, so these only
     if scale:
-        chosen.X = chosen.X.toarray()
+        chosen.X = chosen.X.toarray() if sp.issparse(chosen.X) else np.array(chosen.X)
         sc.pp.scale(chosen, max_value=10)
         for name in ("mean", "std"):  # by position, since gene names may be repeated
             adata.var[name] = np.nan

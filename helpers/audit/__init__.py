@@ -199,6 +199,10 @@ def audit(
     """
     if isinstance(adata, Cells):
         cells, adata = adata, source
+        if not isinstance(adata, ad.AnnData):
+            raise TypeError(
+                "With cells that were begun, source must be the AnnData they came from."
+            )
     else:
         cells = prepared(adata, batch, **options)
     settings = dict(FINISHED if settings is None else settings)

@@ -174,7 +174,7 @@ def _write_cells(audit: Audit, source: ad.AnnData, paths: list[Path], file: Path
             write_elem(h5, "obs", obs)
             _additions(cells, source, lambda where, value: write_elem(h5, where, value))
         return
-    copy = source.copy()
+    copy = source.to_memory() if source.isbacked else source.copy()
     copy.obs["audited"] = asked
 
     def add(where: str, value: object) -> None:
