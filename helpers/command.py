@@ -24,7 +24,18 @@ FINDINGS = (
 DONE, FAULT, UNUSABLE, FOUND, REFUSED = 0, 1, 2, 3, 4
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Recorded(click.Command):
+    """A command that keeps what was typed, for the record."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the arguments before they are taken apart."""
+        ctx.meta["typed"] = shlex.join(["harmony-audit", *args])
+        return super().parse_args(ctx, args)
+
+
+@click.command(
+    cls=Recorded, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.argument(
     "inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
@@ -125,7 +136,7 @@ def _run(
         traceback.print_exc()
         return FAULT
     try:
-        command = shlex.join(["harmony-audit", *sys.argv[1:]])
+        command = click.get_current_context().meta["typed"]
         found.save(out, source=adata, paths=inputs, command=command)
     except OSError as error:
         said = error.strerror or str(error)

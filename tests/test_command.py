@@ -84,7 +84,8 @@ def test_done(file, tmp_path):
     assert [path.name for path in out.parent.iterdir()] == ["out"]
     assert sums(file.parent) == before
     numbers = json.loads((out / "audit.json").read_text("utf-8"))
-    assert numbers["command"].startswith("harmony-audit ")
+    typed = f"harmony-audit {file} --batch run --keep state --out {out}"
+    assert numbers["command"].startswith(typed)
     assert numbers["keep"] == ["state"]
     assert numbers["quick"] is True
     assert numbers["input"][0]["sha256"] == report.fingerprint(file)
