@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,15 @@ def main(
     """
     options = {"keep": list(keep), "label": label, "sample": sample}
     options |= {"layer": layer, "basis": basis, "seed": seed}
-    sys.exit(run(inputs, batch, out, options, quick, fail_on))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the reader should know, the report says
+            code = run(inputs, batch, out, options, quick, fail_on)
+    except KeyboardInterrupt:
+        code = _unusable("Interrupted: nothing was written.")
+    except MemoryError:
+        code = _unusable("There is too little memory: give fewer cells, or an embedding alone.")
+    sys.exit(code)
 
 
 def run(
@@ -96,26 +105,6 @@ def run(
     fail_on: Sequence[str],
 ) -> int:
     """Read, audit, write; return the exit code."""
-    import warnings
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what the reader should know, the report says
-            return _run(inputs, batch, out, options, quick, fail_on)
-    except KeyboardInterrupt:
-        return _unusable("Interrupted: nothing was written.")
-    except MemoryError:
-        return _unusable("There is too little memory: give fewer cells, or an embedding alone.")
-
-
-def _run(
-    inputs: Sequence[Path],
-    batch: str,
-    out: Path,
-    options: dict[str, Any],
-    quick: bool,
-    fail_on: Sequence[str],
-) -> int:
     from helpers import audit
     from helpers.audit.report import check_out
 

@@ -6,6 +6,7 @@ command line.  Neither gives one score: an average would hide what the single an
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -233,8 +234,6 @@ def audit(
 
 def _correct(cells: Cells, settings: Mapping[str, Any]) -> None:
     """Harmony on all cells; those asked get their rows."""
-    import warnings
-
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         harmonize(cells.all, cells.batch, seed=cells.seed, **settings)

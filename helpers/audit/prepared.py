@@ -14,9 +14,9 @@ import scanpy as sc
 from scipy import sparse as sp
 
 from helpers.audit.slots import BASES, describe_slots
-from helpers.checks import float_matrix, number, shown, string_labels
+from helpers.checks import shown, string_labels
 from helpers.data import embed, prepare
-from helpers.integrate import _checked_labels
+from helpers.integrate import _checked_embedding, _checked_labels, _in_range
 from helpers.metrics import EXACT, sample_cells
 
 CHOOSING = 20_000  # above EXACT cells: how many choose the genes and the components
@@ -105,8 +105,7 @@ def prepared(
     if adata.isbacked and adata.is_view:
         raise ValueError("A view of a backed adata cannot be read in blocks: use to_memory().")
     keep = [keep] if isinstance(keep, str) else list(keep)
-    if (whole := number(seed, whole=True)) is None or whole < 0:
-        raise ValueError(f"seed must be a whole number, at least 0, not {shown(seed)}.")
+    seed = _in_range("seed", seed, 0, whole=True)
     obs, notes = _variables(adata.obs, batch, keep, label, sample), []
     _checked_labels(adata, [batch])
     slots = describe_slots(adata)
@@ -125,7 +124,7 @@ def prepared(
     asked.obs, asked.obsm[BEFORE] = obs.iloc[rows].copy(), X[rows]
     return Cells(
         everything, asked, rows, slots, source, code, counts, batch, keep, label, sample,
-        int(whole), notes,
+        seed, notes,
     )  # fmt: skip
 
 
@@ -171,14 +170,14 @@ def _embedded(
     """PCs of all cells; log-normalised cells or None; the source, its code, and whether counts."""
     slot = _slot(adata, slots, layer)
     if basis is not None:
-        X = _given(adata, basis)
+        X = _checked_embedding(adata, basis).astype(np.float32)
         genes = None if slot is None else _logs(adata, slot, slots, obs, rows)
         code = _code(adata, slots, slot, batch, {}, basis=basis)
         return X, genes, f"the embedding {basis!r} as it is", code, False
     if slot is None:
         if BEFORE in adata.obsm:
             return (
-                _given(adata, BEFORE),
+                _checked_embedding(adata, BEFORE).astype(np.float32),
                 None,
                 "the embedding 'X_pca' as it is, for want of counts",
                 _code(adata, slots, None, batch, {}, basis=BEFORE),
@@ -198,7 +197,7 @@ def _embedded(
         if whole
         else np.union1d(sample_cells(adata.n_obs, CHOOSING, seed=seed), rows)
     )
-    cells, X = _taken(adata, slot, slots, obs, chosen), None
+    cells = _taken(adata, slot, slots, obs, chosen)
     counted = slots.loc[slot, "holds"] == "counts"
     if counted:
         cells = prepare(cells, min_genes=0, batch_key=batch, **options)
@@ -238,17 +237,6 @@ def _slot(adata: ad.AnnData, slots: pd.DataFrame, layer: str | None) -> str | No
         if len(found):
             return str(found[0])
     return None
-
-
-def _given(adata: ad.AnnData, basis: str) -> np.ndarray:
-    if not isinstance(basis, str) or basis not in adata.obsm:
-        raise KeyError(
-            f"adata.obsm has no {shown(basis)}; it has: {', '.join(adata.obsm) or 'nothing'}."
-        )
-    X = float_matrix(adata.obsm[basis], f"adata.obsm[{basis!r}]")
-    if bad := int((~np.isfinite(X).all(axis=1)).sum()):
-        raise ValueError(f"adata.obsm[{basis!r}] has NaN or infinite values in {bad} cells.")
-    return X.astype(np.float32)
 
 
 def _values(adata: ad.AnnData, slot: str) -> tuple[Any, pd.DataFrame]:

@@ -307,18 +307,11 @@ def mixing(cells: Cells, shared: float) -> tuple[Answer, list[Finding]]:
         grouped, batch_key="batch", label_key="group", use_rep=AFTER, ignore=[UNNAMED]
     ).rename(columns={"iLISI": "after"})
     table.insert(1, "before", pd.Series(before).groupby(groups.to_numpy()).median())
-    low, high = [], []
-    for group in table.index:
-        rows = (groups == group).to_numpy()
-        ends = (np.nan, np.nan)
-        if rows.sum() >= 180:
-            ends = metrics.block_interval(after[rows], asked.obsm[AFTER][rows], seed=cells.seed)
-        low.append(ends[0]), high.append(ends[1])
-    table["low"], table["high"] = low, high
+    inside = [(groups == group).to_numpy() for group in table.index]
+    ends = [_interval(after[rows], asked.obsm[AFTER][rows], cells.seed) for rows in inside]
+    table["low"], table["high"] = [low for low, _ in ends], [high for _, high in ends]
     medians = {"before": float(np.median(before)), "after": float(np.median(after))}
-    interval = (np.nan, np.nan)
-    if len(after) >= 180:
-        interval = metrics.block_interval(after, asked.obsm[AFTER], seed=cells.seed)
+    interval = _interval(after, asked.obsm[AFTER], cells.seed)
     way = (medians["after"] - 1) / (reference - 1) if reference > 1 else np.nan
     record = cells.all.uns[AFTER]
     objective = np.asarray(record["objective"])
@@ -393,6 +386,13 @@ def mixing(cells: Cells, shared: float) -> tuple[Answer, list[Finding]]:
         "The intervals say how much other cells of the same samples would change the medians; "
         "they cover neither seeds (question 6) nor donors.",
     ), findings  # fmt: skip
+
+
+def _interval(values: np.ndarray, X: np.ndarray, seed: int) -> tuple[float, float]:
+    """Ends for the median, NaN of fewer cells than two neighbourhoods hold."""
+    if len(values) < 180:
+        return np.nan, np.nan
+    return metrics.block_interval(values, X, seed=seed)
 
 
 # --- 5. what was lost -------------------------------------------------------------------------

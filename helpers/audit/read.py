@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anndata as ad
 import numpy as np
@@ -15,9 +15,6 @@ import scanpy as sc
 from helpers.audit.slots import describe_slots
 from helpers.checks import shown
 from helpers.data import sha256
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ZARR = (".zgroup", "zarr.json")  # of versions 2 and 3
 TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
@@ -86,8 +83,6 @@ def fingerprint(path: str | Path) -> str:
     path = Path(path)
     if path.is_file():
         return sha256(path)
-    import hashlib
-
     digest = hashlib.sha256()
     for file in sorted(file for file in path.rglob("*") if file.is_file()):
         digest.update(f"{file.relative_to(path).as_posix()} {sha256(file)}\n".encode())
