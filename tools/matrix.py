@@ -50,7 +50,7 @@ RECORD = ROOT / "data" / "version_matrix.json"
 PAGE = ROOT / "book" / "versions.md"
 PLACE = ROOT / "_build" / "matrix"
 
-CONTRACT = ["tests/test_integrate.py", "tests/test_other_versions.py"]
+CONTRACT = ["tests/test_integrate.py", "tests/test_other_versions.py", "tests/test_skill.py"]
 LESSON = "notebooks/00_quickstart.ipynb"
 # On the newest pair also the lessons on scanpy's own functions, which a pre-release moves.
 NEWEST_TOO = ["notebooks/02_harmony_with_scanpy.ipynb", "notebooks/11_troubleshooting_lab.ipynb"]
