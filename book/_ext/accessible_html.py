@@ -23,14 +23,9 @@ def repair(html: str) -> str:
     for element in soup.select(".citation-list, .citation-list .citation"):
         del element["role"]
 
-    # The label of a folded cell hides its text from screen readers; and readers look for the
-    # solution or the check, not for "code cell content".
+    # The label of a folded cell hides its text from screen readers.
     for summary in soup.select("details.hide > summary"):
         del summary["aria-label"]
-        for kind, name in [("tag_solution", "the solution"), ("tag_check", "how it is checked")]:
-            if summary.find_parent(class_=kind):
-                summary.select_one(".collapsed").string = f"Show {name}"
-                summary.select_one(".expanded").string = f"Hide {name}"
 
     # A figure opens by itself, where a reader can enlarge it; on a phone, wide ones scroll within
     # this link (course.css).

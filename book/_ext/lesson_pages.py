@@ -1,17 +1,26 @@
-"""What a lesson's cells become on its page: charts that move, answers that are folded.
+"""What a lesson's cells become on its page: charts that move, answers that are folded, and signs.
 
-Made while Sphinx reads a lesson, so that the notebook offered for download stays as it ran.
+Charts and folds are made while Sphinx reads a lesson, signs while it writes a page, so that the
+notebook offered for download stays as it ran and reads well in JupyterLab.
+
+A sign is an icon and a word, `<span class="sign exercise">Exercise 1</span>`: course.css adds the
+icon, so that the word alone is searched for, copied and read aloud.  The kinds are those of SIGNS,
+the same on all pages; book/how_to_use.md explains them.
 """
 
 import json
+import re
 from html import escape
 from pathlib import Path
+from typing import Any
 
+from bs4 import BeautifulSoup, NavigableString, Tag  # comes with the theme
 from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
 VEGALITE = "application/vnd.vegalite.v5+json"
 PREDICT = "**Predict"
+SIGNS = ("predict", "answer", "exercise", "extension", "check", "solution", "warning")
 FOLD = "::::{{dropdown}} {title}\n:class-container: {kind}\n\n{text}\n::::"
 
 
@@ -88,14 +97,104 @@ def explorable(spec: dict, alt: str) -> str:
 </div>"""
 
 
+def with_signs(html: str) -> str:
+    """Return the body of a page with its signs, and with names that a screen reader announces.
+
+    What is marked: *Predict.* and *A warning.* at the start of a paragraph, `### Exercise N · ...`,
+    the word *Extension* in a heading, folds, checks and solutions, and Sphinx's own warnings.
+    """
+    soup = BeautifulSoup(html, "html.parser")
+
+    def sign(kind: str, text: str) -> Tag:
+        span = soup.new_tag("span", attrs={"class": f"sign {kind}"})
+        span.string = text
+        return span
+
+    for strong in soup.select("p > strong"):
+        if strong.get_text() in ("Predict.", "Predict"):
+            box(soup, strong, "predict", sign("predict", "Predict"))
+    for strong in soup.select("blockquote p > strong"):
+        if strong.get_text() == "A warning.":
+            quote = strong.find_parent("blockquote")
+            box(soup, strong, "warning", sign("warning", "Warning"))
+            quote.div.unwrap()
+            quote.unwrap()
+    for title in soup.select("div.admonition.warning > p.admonition-title:not(:has(.sign))"):
+        title.parent["role"], title.parent["aria-label"] = "note", title.get_text()
+        title.append(sign("warning", title.string.extract()))
+
+    for heading in soup.find_all(["h2", "h3"]):
+        name = heading.get_text().rstrip("#")
+        kinds = {r"^Exercise \d+": "exercise", r"\(?\bExtension\b\)?": "extension"}
+        found = [kind for words, kind in kinds.items() if split(heading, words, kind, sign)]
+        if found:
+            section = heading.parent
+            section["class"] = [*section.get("class", []), *found]
+            section["role"], section["aria-label"] = "group", name
+
+    for cell in soup.select(".cell:is(.tag_check, .tag_solution)"):
+        kind = "check" if "tag_check" in cell["class"] else "solution"
+        cell["role"], cell["aria-label"] = "group", kind.capitalize()
+        for part, verb in {".collapsed": "Show", ".expanded": "Hide"}.items():
+            label = cell.select_one(f"details.hide > summary > {part}")
+            label.string.replace_with(sign(kind, f"{verb} the {kind}"))
+    for kind in ("answer", "solution"):
+        for label in soup.select(f"details.{kind} > summary > .sd-summary-text"):
+            label["class"] += ["sign", kind]
+    return str(soup)
+
+
+def box(soup: BeautifulSoup, strong: Tag, kind: str, sign: Tag) -> None:
+    """Put a paragraph, from its bold word on, into an admonition whose title is the sign."""
+    paragraph = strong.parent
+    named = {"class": f"admonition {kind}", "role": "note", "aria-label": sign.get_text()}
+    note = soup.new_tag("div", attrs=named)
+    title, text = soup.new_tag("p", attrs={"class": "admonition-title"}), soup.new_tag("p")
+    title.append(sign)
+    for node in list(strong.next_siblings):
+        text.append(node.extract())
+    if isinstance(text.contents[0], NavigableString):
+        text.contents[0].replace_with(text.contents[0].lstrip())
+    if strong.get_text().endswith("."):
+        strong.decompose()
+    else:  # the first word of a sentence
+        text.insert(0, f"{strong.extract().get_text()} ")
+    note.extend([title, text])
+    paragraph.insert_after(note)
+    if not paragraph.get_text(strip=True):
+        paragraph.decompose()
+
+
+def split(heading: Tag, words: str, kind: str, sign: Any) -> bool:
+    """Put the first words of a heading that match into a sign; False if none do."""
+    for emphasis in heading.find_all("em", string="Extension"):
+        emphasis.unwrap()
+    heading.smooth()
+    for text in heading.find_all(string=True, recursive=False):
+        if found := re.search(words, text):
+            before, after = text[: found.start()], text[found.end() :]
+            text.replace_with(before, sign(kind, found[0].strip("()")), after)
+            return True
+    return False
+
+
 def read_lesson(app: Sphinx, docname: str, source: list[str]) -> None:
     """Change what Sphinx has just read of a notebook's file, not the file."""
     if app.env.doc2path(docname).endswith(".ipynb"):
         source[0] = json.dumps(with_folds(with_explorables(json.loads(source[0]))))
 
 
+def write_page(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object
+) -> None:
+    """Put signs into what goes between header and footer, when Sphinx is about to write a page."""
+    if context.get("body"):
+        context["body"] = with_signs(context["body"])
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Connect to Sphinx, and have it read every page again when this file has changed."""
     app.add_config_value("lesson_pages", Path(__file__).read_text(encoding="utf-8"), "env")
     app.connect("source-read", read_lesson)
+    app.connect("html-page-context", write_page)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
