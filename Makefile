@@ -24,7 +24,7 @@ endif
 LESSONS  := $(sort $(shell sed -n 's|.*file: \(notebooks/[0-9].*\)|\1.ipynb|p' _toc.yml))
 EXECUTED := $(patsubst notebooks/%,_build/executed/%,$(LESSONS))
 # what a lesson's output depends on besides its own text; Jupyter's cache knows none of these
-READ     := $(filter-out data/version_matrix.json data/claims_carry.json data/audit_truth.json,$(wildcard data/*.h5ad data/*.csv data/*.json))
+READ     := $(filter-out data/version_matrix.json data/claims_carry.json data/audit_truth.json data/hub_recorded.json,$(wildcard data/*.h5ad data/*.csv data/*.json))
 CAUSES   := notebooks/conftest.py tools/trials.py $(wildcard helpers/*.py helpers/audit/*.py helpers/audit/*.json helpers/audit/templates/*) $(READ) requirements.lock
 BOOK     := _build/html/index.html
 PAGES    := _config.yml _toc.yml $(shell find book data/README.md -type f -not -path '*/__pycache__/*' 2>/dev/null)
@@ -32,7 +32,7 @@ PAGES    := _config.yml _toc.yml $(shell find book data/README.md -type f -not -
 # two lessons at a time; where make can, the lines of the two do not mix
 TWO := -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: help book test lab check my lessons accept exercises tables catalogue carry truth matrix ends format lock bench clean run-lessons
+.PHONY: help book test lab check my lessons accept exercises tables catalogue teach slides carry truth matrix ends format lock bench clean run-lessons
 .DELETE_ON_ERROR:
 
 help:  ## list these commands
@@ -78,6 +78,12 @@ tables: $(READY)  ## write the tables of book/parameters.md and book/parity.md, 
 
 catalogue: $(READY)  ## write book/troubleshooting.md from lesson 11 and tools/troubleshooting.md
 	$(PY) -m tools.troubleshooting
+
+teach: lessons  ## write plans and tables of book/teach.md from tools/workshop.yml and the lessons
+	$(PY) -m tools.teach
+
+slides: lessons  ## the slides of a workshop from the executed lessons: _build/slides/index.html
+	$(PY) -m tools.slides
 
 carry: $(READY)  ## measure how far the general claims carry, half an hour, and write book/carry.md
 	$(PY) -m tools.carry
