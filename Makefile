@@ -27,7 +27,7 @@ EXECUTED := $(patsubst notebooks/%,_build/executed/%,$(LESSONS))
 READ     := $(filter-out data/version_matrix.json data/claims_carry.json data/audit_truth.json data/hub_recorded.json,$(wildcard data/*.h5ad data/*.csv data/*.json))
 CAUSES   := notebooks/conftest.py tools/trials.py $(wildcard helpers/*.py helpers/audit/*.py helpers/audit/*.json helpers/audit/templates/*) $(READ) requirements.lock
 BOOK     := _build/html/index.html
-PAGES    := _config.yml _toc.yml $(shell find book data/README.md -type f -not -path '*/__pycache__/*' 2>/dev/null)
+PAGES    := _config.yml _toc.yml $(shell find book data/README.md notebooks/quiz -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
 # two lessons at a time; where make can, the lines of the two do not mix
 TWO := -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
