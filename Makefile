@@ -20,6 +20,17 @@ ifneq ($(origin PYTHON),file)
   endif
 endif
 
+# An unpacked bundle (make bundle) brings the packages along: no index is asked for them.
+FOR := wheels/made_for.txt
+ifneq ($(wildcard $(FOR)),)
+  export PIP_NO_INDEX := 1
+  export PIP_FIND_LINKS := wheels
+  export UV_NO_INDEX := 1
+  export UV_FIND_LINKS := wheels
+endif
+SYSTEM = import platform as p, sys; \
+    print("Python %d.%d" % sys.version_info[:2], "on", p.system(), p.machine())
+
 # the lessons of the book, so that a copy which lies about is none
 LESSONS  := $(sort $(shell sed -n 's|.*file: \(notebooks/[0-9].*\)|\1.ipynb|p' _toc.yml))
 EXECUTED := $(patsubst notebooks/%,_build/executed/%,$(LESSONS))
@@ -32,7 +43,7 @@ PAGES    := _config.yml _toc.yml $(shell find book data/README.md notebooks/quiz
 # two lessons at a time; where make can, the lines of the two do not mix
 TWO := -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: help book test lab check my lessons accept exercises tables catalogue teach slides carry truth matrix ends format lock bench clean run-lessons
+.PHONY: help book test lab check my lessons accept exercises tables catalogue teach slides carry truth matrix ends format lock bench bundle cheatsheet clean run-lessons
 .DELETE_ON_ERROR:
 
 help:  ## list these commands
@@ -101,6 +112,12 @@ format: $(READY)  ## format Python and notebooks
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
+bundle: $(READY)  ## the course with all its packages in one ZIP file, to install without a network
+	$(PY) -m tools.bundle
+
+cheatsheet: $(READY)  ## two pages for the wall: _build/cheatsheet.pdf
+	$(PY) -m tools.cheatsheet
+
 lock: $(READY)  ## resolve pyproject.toml again (UPGRADE=--upgrade for the newest versions)
 	@$(call RESOLVE,course,requirements.lock) $(UPGRADE)
 	@$(call RESOLVE,lab,requirements-lab.lock) --constraint requirements.lock
@@ -157,6 +174,9 @@ $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13
 $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
     echo "'$(PYTHON)' lacks the module venv: install it (on Debian and Ubuntu the package python3-venv)" \
          "or name another Python, as in 'make $(or $(MAKECMDGOALS),book) PYTHON=python3.12'." >&2; exit 1; }; \
+test ! -e $(FOR) || test "$$($(PYTHON) -c '$(SYSTEM)')" = "$$(cat $(FOR))" || { \
+    echo "The packages in wheels/ are for $$(cat $(FOR)), and '$(PYTHON)' is $$($(PYTHON) -c '$(SYSTEM)'):" \
+         "name that Python, as in 'make check PYTHON=python3.12', or delete wheels/ to use a network." >&2; exit 1; }; \
 $(if $(OTHER),echo "The environment in .venv is of another Python than '$(PYTHON)': it is made anew."; )\
 echo "Setting up .venv, once: some 200 packages. This takes a minute or more and says little ..."; \
 set -e; \

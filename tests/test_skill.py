@@ -85,7 +85,7 @@ def test_the_design_warns_of_a_condition_that_is_the_run(
         cells.obs["run"] = run.to_numpy()
         cells.write_h5ad("cells.h5ad")
         exec(SNIPPETS[0], {})
-        assert ("Stop and ask" in capsys.readouterr().out) == warns
+        assert ("may remove" in capsys.readouterr().out) == warns
     cells.obs["run"] = "only one"
     cells.write_h5ad("cells.h5ad")
     with pytest.raises(AssertionError, match="nothing to correct"):
