@@ -1,11 +1,14 @@
 """The cheat sheet has two pages of A4, and nothing on it that could be typed was not run."""
 
+import contextlib
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
+import pytest
 import typst
 from click.testing import CliRunner
 from test_skill import SKILL, SNIPPETS
@@ -36,9 +39,16 @@ def test_its_code_is_the_code_that_test_skill_runs() -> None:
     assert words - set(re.findall(r"\w+", SKILL)) <= {"obsp"}  # the slot of the graph
 
 
-def test_no_line_of_code_is_broken() -> None:
-    """The frame is 86 characters wide."""
-    assert max(len(line) for snippet in SNIPPETS for line in snippet.splitlines()) <= 86
+def test_a_line_of_code_that_would_be_broken_is_an_error(tmp_path) -> None:
+    folder = tmp_path / "book"
+    folder.mkdir()
+    shutil.copy(cheatsheet.SOURCE, folder)
+    for wide in ("", "#" * 90):
+        (tmp_path / "SKILL.md").write_text(SKILL.replace("import os", wide + "import os"))
+        places = cheatsheet.FIXED | {"root": tmp_path}
+        raised = pytest.raises(RuntimeError, match="wider than its frame")
+        with raised if wide else contextlib.nullcontext():
+            typst.compile(folder / cheatsheet.SOURCE.name, **places)
 
 
 def test_both_tables_are_printed_whole() -> None:
