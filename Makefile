@@ -35,7 +35,9 @@ SYSTEM = import platform as p, sys; \
 LESSONS  := $(sort $(shell sed -n 's|.*file: \(notebooks/[0-9].*\)|\1.ipynb|p' _toc.yml))
 EXECUTED := $(patsubst notebooks/%,_build/executed/%,$(LESSONS))
 # what a lesson's output depends on besides its own text; Jupyter's cache knows none of these
-READ     := $(filter-out data/version_matrix.json data/claims_carry.json data/audit_truth.json data/hub_recorded.json,$(wildcard data/*.h5ad data/*.csv data/*.json))
+# read by lesson 13 alone
+METHODS  := $(wildcard data/methods_*)
+READ     := $(filter-out data/version_matrix.json data/claims_carry.json data/audit_truth.json data/hub_recorded.json $(METHODS),$(wildcard data/*.h5ad data/*.csv data/*.json))
 CAUSES   := notebooks/conftest.py tools/trials.py $(wildcard helpers/*.py helpers/audit/*.py helpers/audit/*.json helpers/audit/templates/*) $(READ) requirements.lock
 BOOK     := _build/html/index.html
 PAGES    := _config.yml _toc.yml $(shell find book data/README.md notebooks/quiz -type f -not -path '*/__pycache__/*' 2>/dev/null)
@@ -148,6 +150,8 @@ run-lessons: $(EXECUTED)
 # One run serves the tests and the book: nbval compares, notebooks/conftest.py keeps.
 _build/executed/%.ipynb: notebooks/%.ipynb tests/exercises/%.py $(CAUSES) $(READY)
 	@$(PY) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=$(CELL_SECONDS) -q -rfs -p no:cacheprovider $<
+
+_build/executed/13_choose_a_method.ipynb: $(METHODS)
 
 $(BOOK): $(EXECUTED) $(PAGES) $(READY)
 	$(PY) book/build.py
