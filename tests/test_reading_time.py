@@ -44,3 +44,37 @@ def test_stated_minutes_are_those_of_one_rate(path: Path) -> None:
     for name, says, is_ in zip(["reading", "exercises"], stated, measured, strict=True):
         right = 5 * round(is_ / 5)
         assert abs(says - is_) <= (4 if name == "reading" else 6), f"{name}: {right}, not {says}"
+
+
+# Main cells, which teach, of more than ten lines: none in most lessons read first, and elsewhere
+# never more than there were. Imports, exercises, checks and solutions are not counted.
+LONG = {
+    "00": 0,
+    "01": 7,
+    "02": 4,
+    "03": 8,
+    "04": 5,
+    "05": 0,
+    "06": 10,
+    "07": 0,
+    "08": 17,
+    "09": 10,
+    "10": 4,
+    "11": 9,
+    "12": 9,
+    "14": 13,
+    "16": 3,
+}
+
+
+@lessons
+def test_main_cells_are_short(path: Path) -> None:
+    long = []
+    for cell in read(path).cells:
+        if cell.source.startswith("## Exercises"):
+            break
+        lines = sum(bool(line.strip()) for line in cell.source.splitlines())
+        imports = re.match(r"(import|from) .*\n", cell.source)
+        if cell.cell_type == "code" and lines > 10 and not imports:
+            long.append(f"{lines} lines: {cell.source.splitlines()[0]}")
+    assert len(long) <= LONG.get(path.stem[:2], 5), long

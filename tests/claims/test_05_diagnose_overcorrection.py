@@ -3,9 +3,12 @@
 Five seeds or draws where a sentence leans on chance; both scalings where it is general.
 """
 
+import re
 from functools import cache
+from pathlib import Path
 
 import anndata as ad
+import nbformat
 import numpy as np
 import pytest
 import scanpy as sc
@@ -16,6 +19,7 @@ from helpers import kept, metrics
 from helpers.data import load_pbmc, plant_run, prepare
 from helpers.integrate import FINISHED, harmonize
 
+LESSON = Path(__file__).parents[2] / "notebooks" / "05_diagnose_overcorrection.ipynb"
 SEEDS = [0, 1, 2, 3, 4]
 ROUNDS = FINISHED | {"max_iter_harmony": 10}
 STRONG = {"theta": 10, "lamb": 0.1}
@@ -445,3 +449,26 @@ def test_two_gaps_make_one_type():
     before = own(start().obsm["X_pca"][keep], types, "NK")
     for seed in SEEDS:
         assert own(run(keep, "run", seed=seed)[0], types, "NK") < 0.55 * before
+
+
+def test_table_to_keep():
+    """The numbers are those that the cells above print; yours will differ."""
+    where = {
+        "b1bc84bb": r"condition before .*\n +after .* ([\d.]+)",
+        "a26f4d63": r"NK +before +([\d.]+) .*\n +default +([\d.]+)",
+        "f03afd1d": r"no B in run 2 +([\d.]+)",
+        "1ff85f79": r"run: moved [\d.]+, floor ([\d.]+)",
+        "cd3b586f": r"default +([\d.]+)",
+        "3d4d919b": r"alpha=0.2 +[\d.]+ +([\d.]+)",
+        "97033731": r"scaled +theta 0 +default rule .* (\d+)",
+    }
+    cells = {cell.id: cell for cell in nbformat.read(LESSON, as_version=4).cells}
+    (table,) = [cell.source for cell in cells.values() if "| symptom | test |" in cell.source]
+    rows = table.splitlines()[-len(where) :]
+    for row, (cell, words) in zip(rows, where.items(), strict=True):
+        (output,) = (
+            one for one in cells[cell].outputs if "text" in one or "text/plain" in one.data
+        )
+        printed = output.get("text") or output.data["text/plain"]
+        found = re.search(words, printed).groups()
+        assert re.findall(r"[\d.]+", row.split("|")[3]) == list(found)

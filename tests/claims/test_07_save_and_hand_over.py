@@ -1,6 +1,7 @@
 """What lesson 07 says in words about its cells; each docstring is the sentence of the lesson."""
 
 import ast
+import re
 import warnings
 from functools import cache
 from pathlib import Path
@@ -48,10 +49,20 @@ def start():
 
 @cache
 def slots():
-    """The table of slots, read from the lesson."""
+    """The list of slots and keys, read from the lesson."""
     cells = nbformat.read(LESSON, as_version=4).cells
     source = next(cell.source for cell in cells if cell.source.startswith("slots = {"))
-    return ast.literal_eval(source.removeprefix("slots = "))
+    listed = ast.literal_eval(source.removeprefix("slots = "))
+    return [(slot, key) for slot, keys in listed.items() for key in keys]
+
+
+def test_table_and_list_of_slots_agree():
+    """Here is what we expect: slot and key, who wrote it, what it holds. ... And the same as a list that a program can check."""  # noqa: E501
+    cells = nbformat.read(LESSON, as_version=4).cells
+    (table,) = [cell.source for cell in cells if "| slot | key |" in cell.source]
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) ?\|", table, flags=re.MULTILINE)
+    pairs = [(slot, key) for slot, keys in rows for key in re.findall(r"`(\w+)`", keys) or [""]]
+    assert pairs == slots()
 
 
 def content(cells, slot, key):
@@ -75,7 +86,7 @@ def differences(a, b):
 
 
 def test_slots_hold_what_the_table_says():
-    """Here is what we expect, as a table that a program can check"""
+    """Here is what we expect"""
     adata, raw = start().adata, start().raw
     n, m = adata.shape
     cells, genes = {"X", "layers"}, {"var", "varm"}
