@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -153,14 +154,14 @@ def main() -> None:
     pack(target, WHEELS, book)
     print(f"bundle: {target.relative_to(ROOT)}, {target.stat().st_size / 1e6:.0f} MB", end=", ")
     print("with the built book" if book else "without the book: `make book` builds it")
+    started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         done = install(unpack(target, Path(folder)), "check")
     if done.returncode or not done.stdout.endswith("Ready\n"):
         target.unlink()
         sys.exit("bundle: it did not install without a network:\n" + done.stdout + done.stderr)
-    print(
-        "bundle: unpacked in a fresh folder, installed with no network, and `make check` says Ready"
-    )
+    seconds = time.perf_counter() - started
+    print(f"bundle: installed anew with no network, and `make check` said Ready: {seconds:.0f} s")
 
 
 if __name__ == "__main__":

@@ -8,16 +8,16 @@ from tools.pages import ROOT
 
 SOURCE = ROOT / "book" / "cheatsheet.typ"
 TARGET = ROOT / "_build" / "cheatsheet.pdf"
-# only the fonts that typst brings along; and the same bytes from the same source
+# only the fonts that typst brings along
 FIXED = {"root": ROOT, "ignore_system_fonts": True}
 
 
-def pdf() -> bytes:
-    """Return the PDF file."""
-    return typst.compile(SOURCE, format="pdf", timestamp=0, **FIXED)
+def write() -> Path:
+    """Write the PDF file, the same bytes from the same source, and say where it is."""
+    TARGET.parent.mkdir(exist_ok=True)
+    typst.compile(SOURCE, output=TARGET, format="pdf", timestamp=0, **FIXED)
+    return TARGET
 
 
 if __name__ == "__main__":
-    TARGET.parent.mkdir(exist_ok=True)
-    TARGET.write_bytes(pdf())
-    print(f"The cheat sheet: {TARGET.relative_to(Path.cwd())}")
+    print(f"The cheat sheet: {write().relative_to(ROOT)}")
