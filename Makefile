@@ -40,7 +40,7 @@ METHODS  := $(wildcard data/methods_*)
 READ     := $(filter-out data/version_matrix.json data/claims_carry.json data/audit_truth.json data/hub_recorded.json $(METHODS),$(wildcard data/*.h5ad data/*.csv data/*.json))
 CAUSES   := notebooks/conftest.py tools/trials.py $(wildcard helpers/*.py helpers/audit/*.py helpers/audit/*.json helpers/audit/templates/*) $(READ) requirements.lock
 BOOK     := _build/html/index.html
-PAGES    := _config.yml _toc.yml $(shell find book data/README.md notebooks/quiz -type f -not -path '*/__pycache__/*' 2>/dev/null)
+PAGES    := _config.yml _toc.yml SKILL.md tools/front.py tools/cheatsheet.py $(shell find book data/README.md notebooks/quiz -type f -not -path '*/__pycache__/*' 2>/dev/null)
 
 # two lessons at a time; where make can, the lines of the two do not mix
 TWO := -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
@@ -88,6 +88,7 @@ tables: $(READY)  ## write the tables of book/parameters.md and book/parity.md, 
 	$(PY) -m tools.parity
 	$(PY) -m tools.carry page
 	$(PY) -m tools.audit_truth page
+	$(PY) -m tools.launch
 
 catalogue: $(READY)  ## write book/troubleshooting.md from lesson 11 and tools/troubleshooting.md
 	$(PY) -m tools.troubleshooting

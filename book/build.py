@@ -14,6 +14,9 @@ from pathlib import Path
 import yaml  # comes with jupyter-book
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # this file is run by its path
+
+from tools import cheatsheet, front  # noqa: E402
 
 
 def pages(toc: dict) -> list[str]:
@@ -85,7 +88,12 @@ def main() -> None:
     out = args.out.resolve()
     site, html = out / "site", out / "html"
 
-    stage(wanted_files((args.executed or out / "executed").resolve()), site, html)
+    executed = (args.executed or out / "executed").resolve()
+    files = wanted_files(executed)
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    files |= front.write(toc, files, executed, out / "front")
+    files["book/cheatsheet.pdf"] = cheatsheet.write()
+    stage(files, site, html)
 
     # -W -n --keep-going: every warning is shown, and any of them fails the build.
     jupyter_book = shutil.which("jupyter-book", path=Path(sys.executable).parent)
