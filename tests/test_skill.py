@@ -111,6 +111,15 @@ def test_settings_are_those_of_harmonypy(after: dict) -> None:
     assert taken["alpha"].default == 0.2
 
 
+def test_alpha_up_corrects_less_and_lamb_1_more(after: dict) -> None:
+    few = after["adata"][::2]
+    pcs, moved = few.obsm["X_pca"], {}
+    for name, how in {"default": {}, "alpha": {"alpha": 1}, "lamb": {"lamb": 1}}.items():
+        run = harmonypy.run_harmony(pcs, few.obs, "run", verbose=False, **how)
+        moved[name] = np.linalg.norm(run.Z_corr - pcs, axis=1).mean()
+    assert moved["alpha"] < moved["default"] < moved["lamb"]
+
+
 def test_one_theta_per_variable(after: dict) -> None:
     """It stands for each of its levels, and what is not given is 2."""
     few = after["adata"][::5]
