@@ -55,6 +55,11 @@ SEARCHES = [
     "Can only use .cat accessor",
     "Input X contains NaN",
     "reference_values",
+    "has batches of too few cells",
+    "has no parameter",
+    "did you mean",
+    "would overwrite what is no result of harmonize",
+    "must hold raw counts",
 ]
 
 
@@ -165,6 +170,20 @@ def correct_tiny_sample() -> None:
         correct("sample", ["a"] * 197 + ["b"] * 3)
 
 
+def correct_over_another_result() -> None:
+    adata = some_cells(batch=["a", "b"] * 100)
+    adata.obsm["X_umap"] = adata.obsm["X_pca"][:, :2]
+    harmonize(adata, "batch", adjusted_basis="X_umap")
+
+
+def prepare_logarithms(**layers: object) -> None:
+    adata = some_cells(batch=["a", "b"] * 100)
+    adata.layers.update(layers)
+    sc.pp.normalize_total(adata)
+    sc.pp.log1p(adata)
+    prepare(adata)
+
+
 # by title; what a later version mends itself is asked of earlier ones only
 PROVOKED = {
     "`shape` is inconsistent with `obs`": scrublet_on_repeated_names,
@@ -181,6 +200,12 @@ PROVOKED = {
     "allow_write_nullable_strings is False": write_nullable_strings,
     "partially initialized module 'harmonypy' has no attribute 'run_harmony'": import_own_file,
     "A sample of one to four cells": correct_tiny_sample,
+    "`has batches of too few cells`": correct_tiny_sample,
+    "`has no parameter` ... (did you mean ...?)": lambda: correct(
+        "batch", ["a", "b"] * 100, teta=5
+    ),
+    "`would overwrite what is no result of harmonize`": correct_over_another_result,
+    "`must hold raw counts`": prepare_logarithms,
     "A continuous covariate": lambda: correct("depth", np.linspace(0, 1, 200)),
     "A covariate that is known in one data set only": lambda: correct(
         "donor", ["d1"] * 50 + ["d2"] * 50 + [None] * 100
@@ -230,6 +255,17 @@ def test_mends_of_messages(tmp_path: Path) -> None:
     adata.obs_names = adata.obs_names.astype(object)
     adata.write_h5ad(tmp_path / "mended.h5ad")
     assert ad.read_h5ad(tmp_path / "mended.h5ad").obs["age"].isna().sum() == 10
+
+
+def test_messages_of_helpers_say_how_to_mend_them() -> None:
+    """The name that is offered, all names; a name that is free or ours; the place of the counts."""
+    with pytest.raises(TypeError, match=r"did you mean 'theta'.*it has: .*lamb"):
+        correct("batch", ["a", "b"] * 100, teta=5)
+    with pytest.raises(ValueError, match="counts are there with layer='counts'"):
+        prepare_logarithms(counts=some_cells().X)
+    adata = some_cells(batch=["a", "b"] * 100)
+    for _ in range(2):  # a result of harmonize may be written over
+        harmonize(adata, "batch", adjusted_basis="X_pca_harmony_run", max_iter_harmony=1)
 
 
 @pytest.mark.filterwarnings("ignore")
