@@ -8,6 +8,7 @@ import re
 from itertools import pairwise
 
 import pytest
+import yaml
 from test_reading_time import MINUTES_AN_EXERCISE, minutes
 
 from tools.notebooks import tags
@@ -135,6 +136,8 @@ def test_mail_says_what_the_readme_says() -> None:
     (mail,) = re.findall(r"```text\n(Subject.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    mail = mail.replace("{{ repository }}", config["repository"]["url"])  # as book/build.py does
     commands = re.findall(r"^    (.+)$", mail, flags=re.MULTILINE)
     assert commands[-1] == "make lab"
     for command in commands:

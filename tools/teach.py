@@ -108,7 +108,7 @@ def plan_table(plan: list[dict]) -> str:
         if "exercises" in row:
             alone = "Exercises " if len(row["exercises"]) > 1 else "Exercise "
             alone += ", ".join(map(str, row["exercises"]))
-            alone += f"; {row['also']}" if "also" in row else ""
+            alone += f". {row['also']}" if "also" in row else ""
         lines.append(f"{when} {title} | {together} | {alone} |")
     total = sum(row["minutes"] for row in plan)
     lines += ["", f"{total} minutes, breaks included and lunch not."]
