@@ -90,7 +90,7 @@ def test_status_has_the_cost_of_each_lesson_and_says_where_there_is_none(tmp_pat
     file.write_text(json.dumps({"seconds": 60.5, "cpu_seconds": 31.2, "peak_mb": 800}))
     os.utime(file, (1_800_000_000, 1_800_000_000))
     first, second = front.status(found, tmp_path).splitlines()[2:]
-    assert first.endswith("| 60.5 | 31.2 | 800 | 15 January 2027 |")
+    assert first.endswith("| 60.5 | 31.2 | 800 | 2027-01-15 |")
     assert second.startswith("| [01 · Quality control and PCA](../notebooks/01_qc_and_pca.ipynb)")
     assert "not run here" in second
 

@@ -249,9 +249,9 @@ def status(found: list[Lesson], ran: Path) -> str:
         cells = ["not run here"] + [""] * 3
         if file.exists():
             cost = json.loads(file.read_text(encoding="utf-8"))
-            day = f"{datetime.fromtimestamp(file.stat().st_mtime, UTC):%d %B %Y}"
+            day = f"{datetime.fromtimestamp(file.stat().st_mtime, UTC):%Y-%m-%d}"
             numbers = (cost.get(key, "") for key in ("seconds", "cpu_seconds", "peak_mb"))
-            cells = [*map(str, numbers), day.lstrip("0")]
+            cells = [*map(str, numbers), day]
         link = f"[{lesson.number} · {lesson.title}](../notebooks/{lesson.name}.ipynb)"
         lines.append(f"| {link} | {' | '.join(cells)} |")
     return "\n".join(lines)
