@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 # written last, when the environment is whole; a learner's has what the lessons need and no more
 READY  := .venv/installed
-LAB    := $(if $(wildcard $(READY))$(filter-out help clean check my lab,$(MAKECMDGOALS)),$(READY),.venv/lab)
+LAB    := $(if $(wildcard $(READY))$(filter-out help clean check my lab bundle,$(MAKECMDGOALS)),$(READY),.venv/lab)
 # `make PYTHON=python3.13` beside an environment of another Python makes it anew
 VERSION = import sys; print(sys.version_info[:2])
 ifneq ($(origin PYTHON),file)
@@ -83,7 +83,7 @@ accept: $(READY)  ## store in notebooks/ the text that the lessons printed last
 exercises: $(READY)  ## write notebooks/exercises/ from the lessons
 	$(PY) -m tools.notebooks exercises
 
-tables: $(READY)  ## write the tables of book/parameters.md and book/parity.md, book/carry.md, book/audit_truth.md
+tables: $(READY)  ## write the tables of book/parameters.md and book/parity.md, the links of book/before_the_day.md, book/carry.md, book/audit_truth.md
 	$(PY) -m tools.parameters
 	$(PY) -m tools.parity
 	$(PY) -m tools.carry page
@@ -115,7 +115,7 @@ format: $(READY)  ## format Python and notebooks
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-bundle: $(READY)  ## the course with all its packages in one ZIP file, to install without a network
+bundle: $(LAB)  ## the course with all its packages in one ZIP file, to install without a network
 	$(PY) -m tools.bundle
 
 cheatsheet: $(READY)  ## two pages for the wall: _build/cheatsheet.pdf
