@@ -7,6 +7,7 @@ lessons; wrong answers and what the checks say to them from the trials of the la
 
 import ast
 import json
+import math
 import re
 import sys
 from datetime import datetime, timedelta
@@ -90,12 +91,10 @@ def link(name: str) -> str:
 
 def plan_table(plan: list[dict]) -> str:
     """Return a plan as a Markdown table."""
-    lines = [
-        "| From | To | Minutes | Block | Lesson: together | Alone |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = ["| From | Min. | Block | Lesson: together | Alone |", "|---" * 5 + "|"]
     for row in timed(plan):
-        when = f"| {row['from']:%H:%M} | {row['to']:%H:%M} | {row.get('minutes', '')} |"
+        minutes = (row["to"] - row["from"]).seconds // 60
+        when = f"| {row['from']:%H:%M} | {minutes} |"
         block = workshop()["blocks"].get(row.get("block"))
         if block is None:
             lines.append(f"{when} *{row['name']}* | | |")
@@ -111,7 +110,8 @@ def plan_table(plan: list[dict]) -> str:
             alone += f". {row['also']}" if "also" in row else ""
         lines.append(f"{when} {title} | {together} | {alone} |")
     total = sum(row["minutes"] for row in plan)
-    lines += ["", f"{total} minutes, breaks included and lunch not."]
+    end = f"{timed(plan)[-1]['to']:%H:%M}"
+    lines += ["", f"It ends at {end}: {total} minutes, breaks included and lunch not."]
     return "\n".join(lines)
 
 
@@ -264,12 +264,12 @@ def hub_text() -> str:
         "|---|---|---|",
     ]
     lines += [f"| {link(k)} | {v['peak_mb']} | {v['cpu_seconds']:.0f} |" for k, v in cost.items()]
-    limit = -(-(cost[largest]["peak_mb"] + found["server_mb"]) // 500) / 2
+    limit = math.ceil(1.25 * (cost[largest]["peak_mb"] + found["server_mb"]) / 500) / 2
     wait = round(cpu * int(n) / machine["cores"])
     lines += [
         "",
         f"So give each participant **{limit:g} GB**: that holds the largest of these, lesson "
-        f"{link(largest)}, with the server.",
+        f"{link(largest)}, with the server and a quarter to spare.",
         f"Each other lesson that was left open holds some {held} MB more: ask them to shut kernels "
         "down (*Kernel*, *Shut Down All Kernels*) at each break.",
         "**One core for two participants** will do, because people read between the cells; "
