@@ -19,6 +19,7 @@ from sphinx.util.typing import ExtensionMetadata
 TITLE = "Check yourself"
 HERE = Path(__file__).parent
 MARKDOWN = MarkdownIt("commonmark", {"html": False})
+STRAIGHT = str.maketrans("‘’“”", "''\"\"")  # Sphinx has bent the quotation marks of titles
 LOGGER = logging.getLogger(__name__)
 
 
@@ -52,7 +53,10 @@ def add_quiz(app: Sphinx, doctree: nodes.document) -> None:
     if lesson.suffix != ".ipynb" or not path.is_file():
         return
     app.env.note_dependency(str(path))
-    sections = {section[0].astext(): section for section in doctree.findall(nodes.section)}
+    sections = {
+        section[0].astext().translate(STRAIGHT): section
+        for section in doctree.findall(nodes.section)
+    }
     links = {title: section["ids"][0] for title, section in sections.items()}
     questions = yaml.safe_load(path.read_text(encoding="utf-8"))
     for question in questions:
