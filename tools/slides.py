@@ -12,6 +12,7 @@ import json
 import math
 import shutil
 import sys
+from itertools import zip_longest
 from pathlib import Path
 
 import nbformat
@@ -111,7 +112,9 @@ def as_table(text: str) -> str:
             del cell["scope"]
     rows = table.find_all("tr")
     cells = [[c.get_text(strip=True) for c in row.find_all(["th", "td"])] for row in rows]
-    width = max(sum(0.55 * len(text) + 1.4 for text in row) for row in cells)
+    # column by column from the right, for a name that spans rows is missing in all but the first
+    columns = zip_longest(*(row[::-1] for row in cells), fillvalue="")
+    width = sum(0.55 * max(map(len, column)) + 1.4 for column in columns)
     table["style"] = f"font-size: {size(len(rows), width)}px"
     return str(table)
 
