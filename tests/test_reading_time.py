@@ -46,7 +46,7 @@ def test_stated_minutes_are_those_of_one_rate(path: Path) -> None:
         assert abs(says - is_) <= (4 if name == "reading" else 6), f"{name}: {right}, not {says}"
 
 
-# Main cells, which teach, of more than ten lines: none in most lessons read first, and elsewhere
+# Main cells, which teach, of more than ten lines: none in lessons 00, 05 and 07, and in the others
 # never more than there were. Imports, exercises, checks and solutions are not counted.
 LONG = {
     "00": 0,
@@ -62,7 +62,9 @@ LONG = {
     "10": 4,
     "11": 9,
     "12": 9,
+    "13": 5,
     "14": 13,
+    "15": 8,
     "16": 3,
 }
 
@@ -77,4 +79,4 @@ def test_main_cells_are_short(path: Path) -> None:
         imports = re.match(r"(import|from) .*\n", cell.source)
         if cell.cell_type == "code" and lines > 10 and not imports:
             long.append(f"{lines} lines: {cell.source.splitlines()[0]}")
-    assert len(long) <= LONG.get(path.stem[:2], 5), long
+    assert len(long) <= LONG.get(path.stem[:2], 3), long
