@@ -387,6 +387,7 @@ def tables() -> dict[str, str]:
     text = TABLE.read_text(encoding="utf-8")
     recorded = pd.read_csv(TABLE, comment="#")
     recorded = recorded[recorded["seed"] == 0]
+    recorded = recorded[~recorded["setting"].str.contains("draw")]  # of the lesson alone
     columns = {"mixing": "mixing", "types": "types apart", "kept": "biology kept"}
     columns |= {"graphs": "graph mixing"}
     made = {
@@ -396,20 +397,20 @@ def tables() -> dict[str, str]:
     first = recorded[recorded["setting"].isin(["planted run", "three chemistries"])]
     costs = first.pivot(index="method", columns="setting", values=["seconds", "GB"])
     costs.columns = [f"{what}, {where}" for what, where in costs.columns]
-    made["costs"] = markdown(costs)
+    made["costs"] = markdown(costs, digits=1)
     head = [line.removeprefix("# ") for line in text.splitlines() if line.startswith("#")]
     said = head[0].removeprefix("Written by tools/record/methods.py")
     made["head"] = f"Recorded{said}\n`{head[1]}`\n`{head[2]}` makes it again."
     return made
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """A table in Markdown, two digits, in the order of SETTINGS."""
+def markdown(table: pd.DataFrame, digits: int = 2) -> str:
+    """A table in Markdown, in the order of SETTINGS."""
     wanted = [name for name in SETTINGS if name in table] or list(table)
     table = table[wanted].dropna(how="all")
     rows = [["method", *map(str, table)], ["---"] * (len(table.columns) + 1)]
     for name, values in table.iterrows():
-        rows.append([name, *("" if pd.isna(v) else f"{v:.2f}" for v in values)])
+        rows.append([name, *("" if pd.isna(v) else f"{v:.{digits}f}" for v in values)])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([":::{div} carry-table", *lines, ":::"])
 
