@@ -167,6 +167,6 @@ def test_zip_of_a_release_opens_offline(book, browser, tmp_path):
     page.goto((tmp_path / "unpacked/harmony-in-practice/index.html").as_uri())
     page.wait_for_url("**/book/index.html")
     page.wait_for_load_state("networkidle")
-    assert page.locator("h1").inner_text().startswith("Harmony in Practice")
+    assert page.locator("article h1").inner_text().startswith("Harmony in Practice")
     assert [url for url in missing if "index.html" not in url] == []
     context.close()

@@ -119,5 +119,5 @@ def test_one_place_names_the_repository():
     assert spelled == []
     alone = [ROOT / "README.md", ROOT / "CITATION.cff", *LESSONS]
     for path in alone:
-        named = re.findall(r"github\.com/([\w.-]+/harmony[\w-]*)", path.read_text("utf-8"))
+        named = re.findall(r"github\.com/([\w.-]+/harmony-in-practice)", path.read_text("utf-8"))
         assert set(named) == {repository}, path.name

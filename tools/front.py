@@ -241,7 +241,7 @@ def needs_table(found: list[Lesson]) -> str:
 def status(found: list[Lesson], ran: Path) -> str:
     """Return what running each lesson cost, when, and with which versions."""
     lines = [
-        "| Lesson | Seconds | Processor seconds | Peak memory, MB | Ran on |",
+        "| Lesson | Seconds | CPU seconds | Memory, MB | Ran on |",
         "|---|--:|--:|--:|---|",
     ]
     for lesson in found:
