@@ -45,7 +45,7 @@ seconds <- sum((proc.time() - begin)[c(1, 2)])
 embedding <- Embeddings(both, "pca")[colnames(logs), ]
 
 axes <- as.matrix(read.csv(paste0(start, " loadings.csv")))
-corrected <- as.matrix(GetAssayData(both, slot = "data", assay = "integrated"))
+corrected <- as.matrix(GetAssayData(both, assay = "integrated"))
 corrected <- (corrected[rownames(logs), colnames(logs)] - axes[, 1]) / axes[, 2]
 projected <- t(pmax(pmin(corrected, 10), -10)) %*% axes[, -(1:2)]
 
