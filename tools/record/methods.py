@@ -411,8 +411,7 @@ def markdown(table: pd.DataFrame, digits: int = 2) -> str:
     rows = [["method", *map(str, table)], ["---"] * (len(table.columns) + 1)]
     for name, values in table.iterrows():
         rows.append([name, *("" if pd.isna(v) else f"{v:.{digits}f}" for v in values)])
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([":::{div} carry-table", *lines, ":::"])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def page() -> str:
