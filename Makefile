@@ -45,7 +45,7 @@ PAGES    := _config.yml _toc.yml SKILL.md tools/front.py tools/cheatsheet.py $(s
 # two lessons at a time; where make can, the lines of the two do not mix
 TWO := -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: help book test lab check my lessons accept exercises tables catalogue teach slides carry truth matrix ends format lock bench bundle cheatsheet clean run-lessons
+.PHONY: help book test lab check my lessons accept exercises tables catalogue teach slides carry truth scale matrix ends format lock bench bundle cheatsheet clean run-lessons
 .DELETE_ON_ERROR:
 
 help:  ## list these commands
@@ -88,6 +88,7 @@ tables: $(READY)  ## write the tables of book/parameters.md and book/parity.md, 
 	$(PY) -m tools.parity
 	$(PY) -m tools.carry page
 	$(PY) -m tools.audit_truth page
+	$(PY) -m tools.one_minute
 	$(PY) -m tools.launch
 
 catalogue: $(READY)  ## write book/troubleshooting.md from lesson 11 and tools/troubleshooting.md
@@ -104,6 +105,9 @@ carry: $(READY)  ## measure how far the general claims carry, half an hour, and 
 
 truth: $(READY)  ## measure how often the audit is right, half an hour, and write book/audit_truth.md
 	$(PY) -m tools.audit_truth
+
+scale: $(READY)  ## measure seconds and memory of 100,000 to 1,000,000 cells, half an hour, and write data/scale_recorded.json
+	$(PY) -m tools.scale
 
 matrix: $(READY)  ## try other versions of harmonypy and scanpy, write book/versions.md (PAIRS=2.1.0+1.12.4)
 	$(PY) -m tools.matrix $(PAIRS) $(if $(JOBS),--jobs $(JOBS))
