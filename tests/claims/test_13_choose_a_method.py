@@ -150,7 +150,9 @@ def test_a_graph_among_graphs(seed):
         sc.pp.neighbors(adata, n_neighbors=6, use_rep=rep, transformer="sklearn")
         mixing[name] = walk_mixing(adata.obsp["connectivities"], run)
     assert mixing["Harmony"] - 0.15 < mixing["BBKNN"] < mixing["Harmony"]
-    assert mixing["BBKNN"] > mixing["uncorrected"] + 0.3
+    assert min(mixing[name] for name in ("BBKNN", "Harmony", "ComBat")) > (
+        mixing["uncorrected"] + 0.3
+    )
     # "Here the walk gives much the same as LISI on the embeddings did"
     table, _ = judged(seed)
     assert all(abs(mixing[name] - table.loc[name, "mixing"]) < 0.12 for name in REPS)
