@@ -140,9 +140,9 @@ def test_a_subset_among_itself_scores_higher(draw):
 
 @draws
 def test_what_a_sample_tells(draw):
-    """in all three columns 0.05 mixes most, and 1 less than the default. ... Ten cells weigh much
-    against the few that a cluster of a small sample has from one batch, and less the more cells
-    there are.
+    """in all three columns 1 mixes less than the default, and 0.05 as much or a little more. ...
+    Ten cells weigh much against the few that a cluster of a small sample has from one batch, and
+    less the more cells there are.
     """
     X, batch = draw
     gains = []
