@@ -37,7 +37,7 @@ EXECUTED := $(patsubst notebooks/%,_build/executed/%,$(LESSONS))
 # what a lesson's output depends on besides its own text; Jupyter's cache knows none of these
 # read by lesson 13 alone
 METHODS  := $(wildcard data/methods_*)
-READ     := $(filter-out data/version_matrix.json data/claims_carry.json data/audit_truth.json data/hub_recorded.json $(METHODS),$(wildcard data/*.h5ad data/*.csv data/*.json))
+READ     := $(filter-out data/version_matrix.json data/claims_carry.json data/audit_truth.json data/hub_recorded.json data/scale_recorded.json $(METHODS),$(wildcard data/*.h5ad data/*.csv data/*.json))
 CAUSES   := notebooks/conftest.py tools/trials.py $(wildcard helpers/*.py helpers/audit/*.py helpers/audit/*.json helpers/audit/templates/*) $(READ) requirements.lock
 BOOK     := _build/html/index.html
 PAGES    := _config.yml _toc.yml SKILL.md tools/front.py tools/cheatsheet.py $(shell find book data/README.md notebooks/quiz -type f -not -path '*/__pycache__/*' 2>/dev/null)
@@ -157,6 +157,7 @@ _build/executed/%.ipynb: notebooks/%.ipynb tests/exercises/%.py $(CAUSES) $(READ
 	@$(PY) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=$(CELL_SECONDS) -q -rfs -p no:cacheprovider $<
 
 _build/executed/13_choose_a_method.ipynb: $(METHODS)
+_build/executed/15_scale_up.ipynb: data/scale_recorded.json
 
 $(BOOK): $(EXECUTED) $(PAGES) $(READY)
 	$(PY) book/build.py
