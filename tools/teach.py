@@ -256,7 +256,8 @@ def hub_text() -> str:
         f"{many['together_mb']} |",
         f"| processor, seconds a kernel | {one['cpu_seconds']} | {cpu} |",
         "",
-        "All together hold less than their sum, because they share the pages of their libraries.",
+        "*All together* counts once the pages that kernels share, and its sampling may miss a "
+        "short peak, so it is below the sum, for one kernel too.",
         f"JupyterLab's own server holds {found['server_mb']} MB beside them.",
         "The lessons of the one-day plan, each alone:",
         "",
@@ -266,15 +267,18 @@ def hub_text() -> str:
     lines += [f"| {link(k)} | {v['peak_mb']} | {v['cpu_seconds']:.0f} |" for k, v in cost.items()]
     limit = math.ceil(1.25 * (cost[largest]["peak_mb"] + found["server_mb"]) / 500) / 2
     wait = round(cpu * int(n) / machine["cores"])
+    clock = max(kernel["seconds"] for kernel in many["kernels"])
     lines += [
         "",
         f"So give each participant **{limit:g} GB**: that holds the largest of these, lesson "
         f"{link(largest)}, with the server and a quarter to spare.",
+        "A participant's own file is not in this: on a hub, ask for a random sample of a few "
+        "thousand cells, or give more.",
         f"Each other lesson that was left open holds some {held} MB more: ask them to shut kernels "
         "down (*Kernel*, *Shut Down All Kernels*) at each break.",
         "**One core for two participants** will do, because people read between the cells; "
         f"should all run the whole of lesson {tested} at the same moment, it takes them {wait} "
-        "seconds or more.",
+        f"seconds at the very least; here it took {clock:.0f}, on a machine that was busy besides.",
         "Set `OMP_NUM_THREADS=1` for all, or each kernel takes every core.",
     ]
     return "\n".join(lines)
