@@ -356,10 +356,10 @@ def test_ways():
 
 
 def test_crowns_are_spread_and_no_merit():
-    """Five settings, five names come first in mixing, and none comes first in all three numbers of
-    a setting. ... its biology kept belongs beside the uncorrected cells on unscaled genes, which
-    keep more on both planted settings; and Scanorama comes first with T cells withheld by mixing beyond
-    the reference.
+    """Five settings, five names come first in mixing, and none comes first in all three numbers
+    of a setting. ... its biology kept belongs beside the uncorrected cells on unscaled genes,
+    which keep more on both planted settings; and Scanorama comes first with T cells withheld by
+    mixing beyond the reference.
     """
     columns = ("mixing", "types apart", "biology kept")
     leads = pd.DataFrame({s: longest(s).reindex(SHOWN)[list(columns)].idxmax() for s in SETTINGS})
