@@ -35,7 +35,9 @@ def describe_slots(adata: ad.AnnData, *, n_rows: int = N_ROWS) -> pd.DataFrame:
     "NaN or infinite", "nothing"; "because", the evidence in words; "genes", how many.
     """
     slots = {"X": (adata.X, adata.n_vars)}
-    slots |= {f"layers[{name!r}]": (adata.layers[name], adata.n_vars) for name in adata.layers}
+    # anndata 0.13 counts X among the layers, by the name None
+    names = [name for name in adata.layers if name is not None]
+    slots |= {f"layers[{name!r}]": (adata.layers[name], adata.n_vars) for name in names}
     if adata.raw is not None:
         slots["raw.X"] = (adata.raw.X, adata.raw.n_vars)
     rows = {}

@@ -31,7 +31,7 @@ def combat(adata, batch):
     genes = adata[:, adata.var["highly_variable"]]
     genes = ad.AnnData(genes.X.toarray(), obs=adata.obs)
     with np.errstate(divide="ignore"):  # of a gene that is off in one batch
-        sc.pp.combat(genes, batch)
+        genes.X = np.array(sc.pp.combat(genes, batch, inplace=False))
     sc.pp.scale(genes, max_value=10)
     return sc.pp.pca(genes.X, n_comps=adata.obsm["X_pca"].shape[1], random_state=0)
 
