@@ -34,9 +34,9 @@ SYSTEM = import platform as p, sys; \
 # the lessons of the book, so that a copy which lies about is none
 LESSONS  := $(sort $(shell sed -n 's|.*file: \(notebooks/[0-9].*\)|\1.ipynb|p' _toc.yml))
 EXECUTED := $(patsubst notebooks/%,_build/executed/%,$(LESSONS))
-# what a lesson's output depends on besides its own text; Jupyter's cache knows none of these
 # read by lesson 13 alone
 METHODS  := $(wildcard data/methods_*)
+# what a lesson's output depends on besides its own text; Jupyter's cache knows none of these
 READ     := $(filter-out data/version_matrix.json data/claims_carry.json data/audit_truth.json data/hub_recorded.json data/scale_recorded.json $(METHODS),$(wildcard data/*.h5ad data/*.csv data/*.json))
 CAUSES   := notebooks/conftest.py tools/trials.py $(wildcard helpers/*.py helpers/audit/*.py helpers/audit/*.json helpers/audit/templates/*) $(READ) requirements.lock
 BOOK     := _build/html/index.html

@@ -88,6 +88,11 @@ def float_matrix(values: ArrayLike, name: str) -> np.ndarray:
     return matrix
 
 
+def layers(adata: Any) -> dict[str, Any]:
+    """Return the layers by name; anndata 0.13 counts X among them, by the name None."""
+    return {name: values for name, values in adata.layers.items() if name is not None}
+
+
 def missing_words(levels: Iterable) -> list:
     """Those of the levels that are words for a missing label."""
     return [x for x in levels if isinstance(x, str) and x.strip() in MISSING_WORDS]

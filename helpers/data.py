@@ -27,7 +27,7 @@ import scanpy as sc
 import scipy.sparse as sp
 from tqdm import tqdm
 
-from helpers.checks import SMALL, number, shown, small_levels, string_labels
+from helpers.checks import SMALL, layers, number, shown, small_levels, string_labels
 
 PBMC_FILE = Path(__file__).parents[1] / "data" / "kang_pbmc.h5ad"
 PBMC_SHA256 = "03f992e14831527aae3519cf2b8b4a2d41c3ab5ff90a8463276114509a33fb9d"
@@ -383,7 +383,7 @@ def _counts(adata: ad.AnnData, layer: str | None = None) -> sp.csr_matrix:
     if not isinstance(adata, ad.AnnData):
         raise TypeError(f"Counts are read from an AnnData, not a {type(adata).__name__}.")
     if layer is not None and (not isinstance(layer, str) or layer not in adata.layers):
-        has = ", ".join(adata.layers) or "none"
+        has = ", ".join(layers(adata)) or "none"
         raise KeyError(f"adata has no layer {shown(layer)}; its layers: {has}.")
     name = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
     X = adata.X if layer is None else adata.layers[layer]
@@ -395,7 +395,7 @@ def _counts(adata: ad.AnnData, layer: str | None = None) -> sp.csr_matrix:
             counts = counts.copy()
             counts.sum_duplicates()
         return counts
-    others = {f"layer={key!r}": values for key, values in adata.layers.items() if key != layer}
+    others = {f"layer={key!r}": values for key, values in layers(adata).items() if key != layer}
     if layer is not None:
         others["layer=None, which is adata.X"] = adata.X
     if adata.raw is not None:

@@ -38,19 +38,27 @@ def browser():
         chromium.close()
 
 
+@pytest.fixture(scope="session")
+def watched():
+    """A function: lists that fill with what a page asks other hosts for, and with its errors."""
+
+    def watch(page, local=("file:", "data:")):
+        outside, errors = [], []
+        page.on("request", lambda r: None if r.url.startswith(local) else outside.append(r.url))
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        return outside, errors
+
+    return watch
+
+
 @pytest.fixture
-def tab(browser, book):
+def tab(browser, book, watched):
     """Open a page from disk and note what it asks other hosts for, and what goes wrong in it."""
     wide = {"width": 1280, "height": 900}
     context = browser.new_context(viewport=wide, color_scheme="light", reduced_motion="reduce")
     page = context.new_page()
-    page.outside, page.errors = [], []
-    page.on(
-        "request",
-        lambda r: None if r.url.startswith(("file:", "data:")) else page.outside.append(r.url),
-    )
-    page.on("console", lambda m: page.errors.append(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.outside, page.errors = watched(page)
     # what a page still loads when a test goes on to the next one is given up, and not missing
     page.on(
         "requestfailed",

@@ -1,5 +1,7 @@
 """What is in a matrix is read right, whatever it is stored as; what it is, we made."""
 
+from types import SimpleNamespace
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -11,6 +13,8 @@ from scipy import sparse as sp
 
 from helpers.audit import describe_slots
 from helpers.audit.slots import gene_names
+from helpers.checks import layers
+from helpers.data import prepare
 
 ADATA = planted(n=150, n_genes=200)
 COUNTS = ADATA.X.toarray().astype(np.float64)
@@ -182,3 +186,13 @@ def test_gene_names():
     assert gene_names(pd.Index(["CD3E", "CD3E", "MS4A1"])) == ("symbols or other names", 1)
     assert gene_names(pd.Index([])) == ("symbols or other names", 0)
     assert gene_names(pd.Index([1, 2])) == ("symbols or other names", 0)
+
+
+def test_x_is_none_of_the_layers() -> None:
+    """anndata 0.13 counts it among them, by the name None; no list and no message does."""
+    assert layers(SimpleNamespace(layers={None: 1, "counts": 2})) == {"counts": 2}
+    adata = ad.AnnData(np.ones((30, 20), np.float32))
+    adata.layers["counts"] = adata.X.copy()
+    assert list(describe_slots(adata).index) == ["X", "layers['counts']"]
+    with pytest.raises(KeyError, match="its layers: counts"):
+        prepare(adata, layer="raw")

@@ -23,16 +23,11 @@ def report(tmp_path_factory):
 
 
 @pytest.fixture
-def page(browser, report):
+def page(browser, report, watched):
     """The report from disk; it may ask for nothing else and complain of nothing."""
     context = browser.new_context(viewport={"width": 1400, "height": 900})
     tab = context.new_page()
-    wanted, errors = [], []
-    tab.on(
-        "request", lambda r: None if r.url.startswith(("file:", "data:")) else wanted.append(r.url)
-    )
-    tab.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-    tab.on("pageerror", lambda error: errors.append(str(error)))
+    wanted, errors = watched(tab)
     tab.goto(report.as_uri())
     yield tab
     context.close()

@@ -39,17 +39,11 @@ def decks(tmp_path_factory):
 
 
 @pytest.fixture
-def show(browser, decks):
+def show(browser, decks, watched):
     """Open a deck from disk; it may ask for nothing else and complain of nothing."""
     context = browser.new_context(viewport={"width": 1280, "height": 720})
     page = context.new_page()
-    outside, errors = [], []
-    page.on(
-        "request",
-        lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else outside.append(r.url),
-    )
-    page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
+    outside, errors = watched(page, ("file:", "data:", "blob:"))
     page.on("requestfailed", lambda r: errors.append(r.url))
 
     def open_deck(name):

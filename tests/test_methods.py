@@ -12,10 +12,12 @@ import scanpy as sc
 
 from helpers import metrics
 from helpers.integrate import FINISHED, harmonize
+from tools.notebooks import ROOT, functions
 from tools.pages import parts, without_parts
 from tools.record import methods
 from tools.record.methods import EMBEDDINGS, PAGE, PUBLISHED, SETTINGS, TABLE, page, setting
 
+LESSON = ROOT / "notebooks" / "13_choose_a_method.ipynb"
 KEYS = {"batch_key": "run", "label_key": "cell_type", "keep_key": "condition"}
 NUMBERS = ["mixing", "types apart", "biology kept"]
 
@@ -66,12 +68,8 @@ def test_all_but_the_reference_have_seconds_and_memory(table):
 def test_what_runs_here_gives_what_was_recorded(table, name):
     cells = setting(name).cells.copy()
     harmonize(cells, "run", adjusted_basis="Harmony", **FINISHED)
-    chosen = cells[:, cells.var["highly_variable"]]
-    genes = ad.AnnData(chosen.X.toarray(), obs=cells.obs)
-    with np.errstate(divide="ignore"):  # of a gene that is off in one batch
-        genes.X = np.array(sc.pp.combat(genes, "run", inplace=False))
-    sc.pp.scale(genes, max_value=10)
-    cells.obsm["ComBat"] = sc.pp.pca(genes.X, n_comps=30, random_state=0)
+    combat = functions(LESSON, ad=ad, np=np, sc=sc)["combat"]
+    cells.obsm["ComBat"] = combat(cells, "run")
     reps = {"uncorrected": "X_pca", "Harmony": "Harmony", "ComBat": "ComBat"}
     found = metrics.three_numbers(cells, use_reps=reps, **KEYS)
     then = table.loc[name].xs(0, level="seed").loc[list(reps), NUMBERS]

@@ -7,7 +7,8 @@ import harmonypy
 import numpy as np
 import yaml
 
-from tools.one_minute import PICTURES, ROOT, lesson, pictures, rounds
+from tools.notebooks import functions
+from tools.one_minute import LESSON, PICTURES, ROOT, pictures, rounds
 
 PAGE = (ROOT / "book" / "one_minute.md").read_text(encoding="utf-8")
 
@@ -59,7 +60,7 @@ def test_what_the_page_says_of_the_toy():
     assert np.abs(made["end"] - made["Z"])[types == "D"].max() < 0.01
     share = [made[w][second].sum() / made[w].sum() for w in ("soft", "mixed")]
     assert share[1] > 0.4  # and 0.41 of all cells are of batch 2
-    of = lesson()
+    of = functions(LESSON, np=np)
     D = of["distances"](made["Z"], made["Y"])
     R = of["assign"](D)
     rng, one_sided = np.random.default_rng(0), []
@@ -77,7 +78,7 @@ def test_what_the_page_says_of_the_settings():
     """Larger sigma spreads a cell over more clusters; larger alpha and larger lamb correct less;
     lamb switches alpha off.
     """
-    of = lesson()
+    of = functions(LESSON, np=np)
     Z, batch, _ = of["make_toy"]()
     Y = of["kmeans"](Z, n_clusters=8, seed=5)
     D = of["distances"](Z, Y)

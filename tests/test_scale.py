@@ -14,7 +14,6 @@ from pathlib import Path
 
 import anndata as ad
 import dask
-import nbformat
 import numpy as np
 import pytest
 import scanpy as sc
@@ -22,7 +21,7 @@ import scanpy as sc
 from helpers.data import prepare
 from tools import scale
 from tools.cells import write_cells
-from tools.notebooks import ROOT
+from tools.notebooks import ROOT, statements
 
 LESSON = ROOT / "notebooks" / "15_scale_up.ipynb"
 SHOWN = ["lazy", "blocks", "by_block", "sum_blocks", "per_cell", "per_gene", "passing"]
@@ -34,13 +33,10 @@ WAIT = 240  # seconds, on a machine that has other work; some 20 on a quiet one
 def lesson_code() -> str:
     """The imports of lesson 15 and its functions out of core, as one script."""
     wanted = []
-    for cell in nbformat.read(LESSON, as_version=4).cells:
-        if cell.cell_type == "code" and "remove-cell" not in cell.metadata.get("tags", []):
-            for node in ast.parse(cell.source).body:
-                name = getattr(node, "name", "")
-                needed = isinstance(node, ast.Import) and node.names[0].name in NEEDED
-                if needed or name in SHOWN:
-                    wanted.append(ast.unparse(node))
+    for node in statements(LESSON):
+        needed = isinstance(node, ast.Import) and node.names[0].name in NEEDED
+        if needed or getattr(node, "name", "") in SHOWN:
+            wanted.append(ast.unparse(node))
     return "\n".join(wanted)
 
 

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
+from io import BytesIO
 from math import cos, pi, sin
 from pathlib import Path
 
@@ -275,11 +276,8 @@ def file_name(lesson: Lesson, picture: Picture, kind: str = "small") -> str:
 
 def small(picture: Picture, target: Path) -> None:
     """Write a figure at the width of a card."""
-    whole = target.with_suffix(".part.png")
-    whole.write_bytes(picture.png)
     scale = min(1, THUMBNAIL / picture.size[0])
-    thumbnail(str(whole), str(target), scale=scale, interpolation="hanning")
-    whole.unlink()
+    thumbnail(BytesIO(picture.png), str(target), scale=scale, interpolation="hanning")
 
 
 def draw_map(found: list[Lesson], theme: str, target: Path) -> None:
@@ -332,10 +330,6 @@ def draw_logo(target: Path) -> None:
 def draw_social(found: list[Lesson], target: Path) -> None:
     """Draw the card that other sites show beside a link: 1280 x 640 pixels."""
     _, picture = hero_of(found)
-    whole = target.with_suffix(".part.png")
-    whole.write_bytes(picture.png)
-    image = imread(whole)
-    whole.unlink()
     fig = Figure(figsize=(12.8, 6.4), dpi=100, facecolor="white")
     FigureCanvasAgg(fig)
     fig.add_axes((0, 0, 0.36, 1), facecolor=BLUE).set(xticks=[], yticks=[])
@@ -345,7 +339,7 @@ def draw_social(found: list[Lesson], target: Path) -> None:
     fig.text(0.03, 0.36, words, color=PALE, fontsize=22, linespacing=1.4)
     fig.text(0.03, 0.08, "An executable course in Python", color=AMBER, fontsize=18)
     ax = fig.add_axes((0.375, 0.06, 0.61, 0.88))
-    ax.imshow(image, interpolation="hanning")
+    ax.imshow(imread(BytesIO(picture.png)), interpolation="hanning")
     ax.axis("off")
     fig.savefig(target)
 

@@ -7,9 +7,12 @@ A stored lesson holds the text that its cells print and no pictures, in one fixe
 a diff shows what an author changed and nothing else.
 """
 
+import ast
 import copy
 import re
 import sys
+from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -35,6 +38,24 @@ KERNEL = {
 def tags(cell: NotebookNode) -> list[str]:
     """Return the tags of a cell."""
     return cell.metadata.get("tags", [])
+
+
+def statements(lesson: Path) -> list[ast.stmt]:
+    """Return the statements that a lesson shows before its exercises, those at the top level."""
+    found = []
+    for cell in nbformat.read(lesson, as_version=4).cells:
+        if cell.source.startswith("## Exercises"):
+            break
+        if cell.cell_type == "code" and "remove-cell" not in tags(cell):
+            found += ast.parse(cell.source).body
+    return found
+
+
+def functions(lesson: Path, **known: Any) -> dict[str, Any]:
+    """Return the functions that a lesson shows, by name, and the names that they know besides."""
+    body = [node for node in statements(lesson) if isinstance(node, ast.FunctionDef)]
+    exec(compile(ast.Module(body, []), lesson.name, "exec"), known)
+    return known
 
 
 def as_text(nb: NotebookNode) -> str:

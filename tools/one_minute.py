@@ -4,11 +4,9 @@ The toy, and every function of Harmony, are those of the lesson, read from its c
 is HTML with SVG in it, which the page includes: its colours are the theme's, light and dark.
 """
 
-import ast
-
-import nbformat
 import numpy as np
 
+from tools.notebooks import functions
 from tools.pages import ROOT
 
 LESSON = ROOT / "notebooks" / "08_how_harmony_works.ipynb"
@@ -17,23 +15,13 @@ CLUSTER = 4  # takes in many cells of both batches
 EVERY = 3  # of the toy's cells are drawn
 
 
-def lesson() -> dict:
-    """Return the functions that lesson 08 defines, by name."""
-    cells = nbformat.read(LESSON, as_version=4).cells
-    parsed = [ast.parse(cell.source) for cell in cells if cell.source.startswith(("def ", "LOOK"))]
-    functions = [n for one in parsed for n in one.body if isinstance(n, ast.FunctionDef)]
-    found = {"np": np}
-    exec(compile(ast.Module(functions, []), LESSON.name, "exec"), found)
-    return found
-
-
 def rounds(n: int = 6) -> dict[str, np.ndarray]:
     """Return what the lesson's toy is and becomes.
 
     Cells x 2 before (`Z`) and after one and `n` rounds (`one`, `end`), batches as columns of 0 and
     1, types, first centroids (`Y`), weights in one cluster by distance alone and with the penalty.
     """
-    of = lesson()
+    of = functions(LESSON, np=np)
     Z, batch, types = of["make_toy"]()
     Y = of["kmeans"](Z, n_clusters=8, seed=5)
     D = of["distances"](Z, Y)

@@ -95,9 +95,8 @@ def as_table(text: str) -> str:
     """Return pandas' table without its looks, in the largest type that fits."""
     table = BeautifulSoup(text, "html.parser").table
     *above, last = table.thead.find_all("tr")
-    if (
-        above
-    ):  # pandas gives the names of the index a line of their own: they belong into the corner
+    # pandas gives the names of the index a line of their own: they belong into the corner
+    if above:
         pairs = list(zip(above[-1].find_all("th"), last.find_all("th"), strict=False))
         if not any(one.get_text(strip=True) and two.get_text(strip=True) for one, two in pairs):
             for one, two in pairs:

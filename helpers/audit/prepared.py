@@ -14,7 +14,7 @@ import scanpy as sc
 from scipy import sparse as sp
 
 from helpers.audit.slots import BASES, describe_slots
-from helpers.checks import shown, string_labels
+from helpers.checks import layers, shown, string_labels
 from helpers.data import embed, prepare
 from helpers.integrate import _checked_embedding, _checked_labels, _in_range
 from helpers.metrics import EXACT, sample_cells
@@ -224,7 +224,7 @@ def _slot(adata: ad.AnnData, slots: pd.DataFrame, layer: str | None) -> str | No
         if name not in slots.index:
             raise KeyError(
                 f"adata has no layer {shown(layer)}; its layers: "
-                f"{', '.join(adata.layers) or 'none'}."
+                f"{', '.join(layers(adata)) or 'none'}."
             )
         if slots.loc[name, "holds"] not in ("counts", "logarithms"):
             raise ValueError(

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import sparse as sp
 
+from helpers.checks import layers
+
 N_ROWS = 2000  # cells looked at, in blocks spread over the file
 SAME = 0.02  # sums of rows that differ by less than this share of their mean are one constant
 BASES = {"natural logarithm": np.e, "logarithm to base 2": 2.0, "logarithm to base 10": 10.0}
@@ -35,9 +37,7 @@ def describe_slots(adata: ad.AnnData, *, n_rows: int = N_ROWS) -> pd.DataFrame:
     "NaN or infinite", "nothing"; "because", the evidence in words; "genes", how many.
     """
     slots = {"X": (adata.X, adata.n_vars)}
-    # anndata 0.13 counts X among the layers, by the name None
-    names = [name for name in adata.layers if name is not None]
-    slots |= {f"layers[{name!r}]": (adata.layers[name], adata.n_vars) for name in names}
+    slots |= {f"layers[{name!r}]": (X, adata.n_vars) for name, X in layers(adata).items()}
     if adata.raw is not None:
         slots["raw.X"] = (adata.raw.X, adata.raw.n_vars)
     rows = {}

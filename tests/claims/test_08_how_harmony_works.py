@@ -3,39 +3,25 @@
 The functions under test are the lesson's own: they are taken out of its cells.
 """
 
-import ast
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 
 import harmonypy
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 
 from helpers import metrics
 from helpers.data import load_pbmc, plant_run, prepare
+from tools.notebooks import functions
 
 LESSON = Path(__file__).parents[2] / "notebooks" / "08_how_harmony_works.ipynb"
 ROUNDS = 20
 STARTS = range(5)
 
 
-def printed_functions() -> SimpleNamespace:
-    """Every function that the lesson defines before its exercises, from the printed code."""
-    found = {"np": np, "ROUNDS": ROUNDS}
-    for cell in nbformat.read(LESSON, as_version=4).cells:
-        if cell.source.startswith("## Exercises"):
-            break
-        if cell.cell_type == "code" and "remove-cell" not in cell.metadata.get("tags", []):
-            tree = ast.parse(cell.source)
-            tree.body = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-            exec(compile(tree, LESSON.name, "exec"), found)
-    return SimpleNamespace(**found)
-
-
-ours = printed_functions()
+ours = SimpleNamespace(**functions(LESSON, np=np, ROUNDS=ROUNDS))
 
 
 @pytest.fixture(scope="module")

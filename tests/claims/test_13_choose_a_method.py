@@ -2,10 +2,12 @@
 
 What runs in this environment is run again, on three draws of the planted run; what was recorded
 is held against the table, whose rows of Harmony, ComBat and the uncorrected cells are themselves
-run again in tests/test_methods.py.  The lesson's sentences about methods say "here".
+run again in tests/test_methods.py.  The functions are the lesson's own; its sentences about
+methods say "here".
 """
 
 from functools import cache
+from types import SimpleNamespace
 
 import anndata as ad
 import numpy as np
@@ -19,21 +21,18 @@ from umap.umap_ import fuzzy_simplicial_set
 from helpers import metrics
 from helpers.data import load_pbmc, plant_run, prepare
 from helpers.integrate import FINISHED, harmonize
+from tools.notebooks import ROOT, functions
 from tools.record.methods import EMBEDDINGS, TABLE
 
+LESSON = ROOT / "notebooks" / "13_choose_a_method.ipynb"
 DRAWS = [0, 1, 2]
 draws = pytest.mark.parametrize("seed", DRAWS)
 KEYS = {"batch_key": "run", "label_key": "cell_type", "keep_key": "condition"}
 REPS = {"uncorrected": "X_pca", "Harmony": "Harmony", "ComBat": "ComBat"}
 
 
-def combat(adata, batch):
-    genes = adata[:, adata.var["highly_variable"]]
-    genes = ad.AnnData(genes.X.toarray(), obs=adata.obs)
-    with np.errstate(divide="ignore"):  # of a gene that is off in one batch
-        genes.X = np.array(sc.pp.combat(genes, batch, inplace=False))
-    sc.pp.scale(genes, max_value=10)
-    return sc.pp.pca(genes.X, n_comps=adata.obsm["X_pca"].shape[1], random_state=0)
+LIBRARIES = {"ad": ad, "np": np, "pd": pd, "sc": sc, "sp": sp, "KDTree": KDTree}
+ours = SimpleNamespace(**functions(LESSON, **LIBRARIES, fuzzy_simplicial_set=fuzzy_simplicial_set))
 
 
 @cache
@@ -46,7 +45,7 @@ def cells(seed=0, withhold=(), scale=True, combine=True):
     adata = prepare(raw[~gone].copy(), scale=scale)
     harmonize(adata, "run", adjusted_basis="Harmony", **FINISHED)
     if combine:
-        adata.obsm["ComBat"] = combat(adata, "run")
+        adata.obsm["ComBat"] = ours.combat(adata, "run")
     return adata
 
 
@@ -79,39 +78,14 @@ def test_an_easy_run_is_mixed_by_both(seed):
     assert (lost[["types apart", "biology kept"]] < 0.02).all().all()
 
 
-def balanced_graph(X, batch, k=3):
-    near, far = [], []
-    for level in np.unique(batch):
-        rows = np.flatnonzero(batch == level)
-        distance, place = KDTree(X[rows]).query(X, k)
-        near.append(rows[place])
-        far.append(distance)
-    near, far = np.hstack(near), np.hstack(far)
-    order = np.argsort(far, axis=1)
-    near, far = (np.take_along_axis(a, order, axis=1) for a in (near, far))
-    how = {"knn_indices": near, "knn_dists": far}
-    graph, *_ = fuzzy_simplicial_set(sp.coo_matrix((len(X), 1)), near.shape[1], None, None, **how)
-    return graph.tocsr(), near
-
-
-def visits(graph, labels):
-    step = sp.diags(1 / np.ravel(graph.sum(axis=1))) @ graph
-    table = pd.get_dummies(pd.Series(labels).astype(str)).astype(float)
-    place, seen = table.to_numpy(), 0
-    for number in range(1, 11):
-        place = step @ place
-        seen = seen + place / 2**number
-    return seen / seen.sum(axis=1, keepdims=True)
-
-
 def walk_mixing(graph, labels):
-    return np.median(1 / (visits(graph, labels) ** 2).sum(axis=1))
+    return np.median(1 / (ours.visits(graph, pd.Series(labels)) ** 2).sum(axis=1))
 
 
 def test_the_lines_are_bbknn():
     """The same edges and weights."""
     adata = cells()
-    graph, _ = balanced_graph(adata.obsm["X_pca"], adata.obs["run"].to_numpy())
+    graph, _ = ours.balanced_graph(adata.obsm["X_pca"], adata.obs["run"].to_numpy())
     recorded = ad.read_h5ad(EMBEDDINGS)
     exact, default = recorded.obsp["BBKNN, exact"], recorded.obsp["BBKNN"]
     assert graph.nnz == exact.nnz
@@ -129,7 +103,7 @@ def test_half_are_chosen_from_the_other_batch(column):
     adata = cells()
     batch = (adata.obs["cell_type"] == "B") if column == "B" else adata.obs[column]
     batch = batch.astype(str).to_numpy()
-    graph, near = balanced_graph(adata.obsm["X_pca"], batch)
+    graph, near = ours.balanced_graph(adata.obsm["X_pca"], batch)
     assert ((batch[near] != batch[:, None]).mean(axis=1) == 0.5).all()
     edges = graph.tocoo()
     across = batch[edges.row] != batch[edges.col]
@@ -145,7 +119,8 @@ def test_a_graph_among_graphs(seed):
     """A little less, and close: all three correct this run."""
     adata = cells(seed)
     run = adata.obs["run"].astype(str)
-    mixing = {"BBKNN": walk_mixing(balanced_graph(adata.obsm["X_pca"], run.to_numpy())[0], run)}
+    graph, _ = ours.balanced_graph(adata.obsm["X_pca"], run.to_numpy())
+    mixing = {"BBKNN": walk_mixing(graph, run)}
     for name, rep in REPS.items():
         sc.pp.neighbors(adata, n_neighbors=6, use_rep=rep, transformer="sklearn")
         mixing[name] = walk_mixing(adata.obsp["connectivities"], run)
