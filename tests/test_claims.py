@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from test_environment import tracked
 
 from tools.notebooks import LESSONS, ROOT
 
@@ -40,7 +41,8 @@ def test_each_lesson_has_claims(path):
 
 
 def test_no_claims_are_left_of_a_lesson_that_is_gone():
-    assert {p.stem for p in CLAIMS.glob("test_*.py")} == {f"test_{p.stem}" for p in LESSONS}
+    of = {p.stem for p in tracked() if p.parent == CLAIMS}
+    assert of <= {f"test_{p.stem}" for p in LESSONS}
 
 
 @lessons

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from test_environment import tracked
 from test_notebooks import code, lessons, read
 
+from tools import notebooks
 from tools.notebooks import EXERCISES, LESSONS, ROOT, as_text, exercise_copy, tags
 from tools.trials import faults, said_by
 
@@ -24,7 +26,32 @@ def test_workshop_copy_is_fresh(path: Path) -> None:
 
 
 def test_no_workshop_copy_is_left_over() -> None:
-    assert {path.name for path in EXERCISES.glob("*.ipynb")} == {path.name for path in LESSONS}
+    files = {path.name for path in tracked() if path.parent == EXERCISES}
+    assert files - {"README.md"} <= {path.name for path in LESSONS}
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="there is no Git")
+@pytest.mark.parametrize("repository", [True, False])
+def test_make_exercises_removes_only_what_git_tracks(
+    repository: bool, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """A copy of a lesson that is gone goes; a notebook that a learner made stays, and is named."""
+    gone, own = tmp_path / "99_gone.ipynb", tmp_path / "Untitled.ipynb"
+    gone.write_text("{}")
+    own.write_text("mine")
+    if repository:
+        for command in (["init", "--quiet"], ["add", gone.name]):
+            subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    else:  # nor may one above it speak for this folder
+        monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.setattr(notebooks, "EXERCISES", tmp_path)
+    monkeypatch.setattr(notebooks, "LESSONS", LESSONS[:1])
+    notebooks.exercises()
+    said = capsys.readouterr().out
+    assert own.read_text() == "mine"
+    assert "Untitled.ipynb: left as it is" in said
+    assert gone.exists() != repository
+    assert (tmp_path / LESSONS[0].name).exists()
 
 
 @lessons
@@ -36,6 +63,49 @@ def test_workshop_copy_holds_no_answer(path: Path) -> None:
     places = sum("exercise" in tags(cell) for cell in nb.cells)
     checks = sum("check" in tags(cell) for cell in nb.cells)
     assert places == checks >= 3
+
+
+# what a line may hold that JupyterLab shows of a folded cell: which answer is wanted, as the check
+# says it to everyone, or the name of a function
+NEUTRAL_CHECK = re.compile(
+    r"""@practice\.wants\(f?(?:"[^"]+"|'[^']+')(?:, truth=\w+)?\)"""
+    r"|@practice\.cache"
+    r"|def \w+\((?:answer)?\):"
+)
+
+
+@lessons
+@pytest.mark.parametrize("folder", ["notebooks", "notebooks/exercises"])
+def test_what_shows_of_a_folded_cell_holds_no_answer(path: Path, folder: str) -> None:
+    """JupyterLab shows the first line of a cell whose source is hidden, of Markdown as well.
+
+    It shows no line of the output where both are hidden, as they are in a solution.
+    """
+    neutral = {"code": {"# one way to do it", "# needs the fetched files"}}
+    neutral["markdown"] = {"**In words.**"}
+    folded = 0
+    for cell in nbformat.read(ROOT / folder / path.name, as_version=4).cells:
+        hidden = cell.metadata.get("jupyter", {})
+        if not {"solution", "check"} & set(tags(cell)):
+            assert not hidden, "a cell is folded that is neither a solution nor a check"
+            continue
+        folded += 1
+        assert hidden["source_hidden"]
+        first, *rest = cell.source.splitlines()
+        assert rest
+        if "solution" in tags(cell):
+            assert first in neutral[cell.cell_type], first
+            assert hidden.get("outputs_hidden", False) == (cell.cell_type == "code")
+        else:
+            assert NEUTRAL_CHECK.fullmatch(first), first
+    assert folded >= 3
+
+
+def test_a_first_line_that_tells_is_seen() -> None:
+    for line in ('@practice.wants("one number", truth=lambda: 2 * 2)', "answer_1 = 4", "# it is 4"):
+        assert not NEUTRAL_CHECK.fullmatch(line)
+    for line in ('@practice.wants("one number", truth=sum_1)', "def sum_1():", "@practice.cache"):
+        assert NEUTRAL_CHECK.fullmatch(line)
 
 
 def links(path: Path) -> list[str]:

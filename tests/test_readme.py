@@ -31,3 +31,32 @@ def test_citation_has_the_version_of_the_package() -> None:
     assert citation["version"] == project["version"]
     assert citation["cff-version"] == "1.2.0"
     assert citation["authors"] == [{"name": "Harmony in Practice contributors"}]
+
+
+def lines(name: str, number: int) -> str:
+    return "\n".join((ROOT / name).read_text(encoding="utf-8").splitlines()[:number])
+
+
+def test_a_windows_reader_meets_wsl_before_any_command() -> None:
+    """harmonypy 2 has no build for native Windows, with conda either."""
+    assert "WSL" in lines("README.md", 10)
+    assert "WSL" in lines("environment.yml", 5)
+    text = (ROOT / "book" / "how_to_use.md").read_text(encoding="utf-8")
+    assert "WSL" in text.split("`make ")[0]
+
+
+def test_the_table_of_systems_says_what_becomes_of_an_intel_mac() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.*?) \| (.*) \|$", text.split("## Audit")[0], flags=re.MULTILINE)
+    systems = dict(rows)
+    assert list(systems)[2:] == ["Linux", "macOS, Apple silicon", "macOS, Intel", "Windows"]
+    assert systems["macOS, Intel"].startswith("not supported: ")
+    assert "wsl --install" in systems["Windows"]
+
+
+def test_the_glossary_has_the_words_that_lessons_use_without_a_word_of_theirs() -> None:
+    text = (ROOT / "book" / "glossary.md").read_text(encoding="utf-8")
+    terms = set(re.findall(r"^(\S.*)\n  \S", text, flags=re.MULTILINE))
+    wanted = ["AUROC", "Wilcoxon test", "pseudoreplication", "LSI", "TF-IDF", "dispersion"]
+    wanted += ["reference and query", "design-matrix rank", "confounded against nested"]
+    assert set(wanted) <= terms

@@ -2,20 +2,31 @@
 
 Conda gives Python and pip; everything else comes by pip in the locked versions, so conda, Binder
 and `make lab` hold the same packages: those of a learner.
+
+And make the throw-away environments in which other versions are tried (`throw_away`).
 """
 
+import os
+import re
+import subprocess
+import sys
 import tomllib
+from collections.abc import Iterable
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from uv import find_uv_bin
 
 from tools.pages import ROOT
 
 PYTHON = "3.12"
+SECONDS = 1800  # for one command: what takes longer hangs
 
 HEAD = f"""\
 # For conda and Binder.  Written by `make lock` from pyproject.toml and requirements-lab.lock: a
 # learner's direct dependencies in their locked versions for Python {PYTHON}.  Edit those, not this.
+# On Windows only inside WSL: harmonypy 2 has no build for native Windows.
 name: harmony-in-practice
 channels:
   - conda-forge
@@ -67,6 +78,49 @@ def environment() -> str:
     names = sorted(canonicalize_name(wanted.name) for wanted in direct_requirements(LAB))
     pins = [f"      - {name}=={versions[name]}\n" for name in names]
     return HEAD + "".join(pins) + "      - -e .\n"
+
+
+def run(command: Iterable[object], **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run at the top of the repository, one thread, with nothing of the user's own packages."""
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    env = {**os.environ, **threads, "PYTHONPATH": str(ROOT), "PYTHONNOUSERSITE": "1", **changes}
+    words = [str(word) for word in command]
+    try:
+        return subprocess.run(
+            words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(words, 1, "", f"No end after {SECONDS} seconds")
+
+
+def throw_away(place: Path, wanted: list[str], base: str = sys.executable) -> Path:
+    """Make an environment in `place` with what is wanted, and return its Python.
+
+    uv makes it, of the Python `base`, this one by default; where uv cannot reach a package index,
+    since it does not read pip's settings, pip installs.
+
+    Raises
+    ------
+    RuntimeError
+        It could not be made, or a package not be installed; the last line of uv says why.
+    """
+    made = run([find_uv_bin(), "venv", "--no-project", "--python", base, place])
+    if made.returncode:
+        raise RuntimeError(f"Environment: {one_line(made.stderr, -1)}")
+    python = place / "bin" / "python"
+    uv = run([find_uv_bin(), "pip", "install", "--python", python, *wanted])
+    if uv.returncode:
+        pip = run([sys.executable, "-m", "pip", "--python", python, "install", *wanted])
+        if pip.returncode:
+            raise RuntimeError(f"Installing: {one_line(uv.stderr, -1)}")
+    return python
+
+
+def one_line(text: str, number: int) -> str:
+    """Return one line of a message that is not empty: no colours, no place, not too long."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text).replace(str(ROOT), ".")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[number][:300] if lines else "no message"
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ end passes fewer tests than are recorded.
 
 import argparse
 import json
-import os
 import platform
 import re
 import shutil
@@ -28,7 +27,6 @@ import time
 import tomllib
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
 from itertools import product
@@ -40,6 +38,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 from uv import find_uv_bin
 
+from tools.environment import one_line, run, throw_away
 from tools.pages import ROOT, fill
 
 HARMONYPY = ["0.0.10", "0.2.0", "2.0.2", "2.1.0"]
@@ -56,7 +55,6 @@ LESSON = "notebooks/00_quickstart.ipynb"
 NEWEST_TOO = ["notebooks/02_harmony_with_scanpy.ipynb", "notebooks/11_troubleshooting_lab.ipynb"]
 SCORE = re.compile(r"median iLISI after Harmony: ([\d.]+)")
 SHOWN = ["numpy", "pandas", "anndata", "torch"]
-SECONDS = 1800  # for one command: what takes longer hangs
 
 
 def python_for(scanpy: str) -> str | None:
@@ -84,19 +82,6 @@ def requirements(harmonypy: str, scanpy: str, recorded: dict[str, str]) -> list[
     return [f"{name}=={pins[name]}" if name in pins else names[name] for name in names] + tools
 
 
-def run(command: Iterable[object], **changes: str) -> subprocess.CompletedProcess[str]:
-    """Run at the top of the repository, one thread, with nothing of the user's own packages."""
-    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    env = {**os.environ, **threads, "PYTHONPATH": str(ROOT), "PYTHONNOUSERSITE": "1", **changes}
-    words = [str(word) for word in command]
-    try:
-        return subprocess.run(
-            words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(words, 1, "", f"No end after {SECONDS} seconds")
-
-
 def try_pair(pair: str, recorded: dict | None) -> dict:
     """Make the environment of one pair, run both parts in it, and say what came out.
 
@@ -113,18 +98,15 @@ def try_pair(pair: str, recorded: dict | None) -> dict:
     place = PLACE / pair
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    python = place / "env" / "bin" / "python"
-    made = run([find_uv_bin(), "venv", "--no-project", "--python", base, place / "env"])
-    if made.returncode:
-        return row | {"result": "fail", "messages": [f"Environment: {one_line(made.stderr, -1)}"]}
-    asked = run([python, "-c", "import platform; print(platform.python_version())"])
+    asked = run([base, "-c", "import platform; print(platform.python_version())"])
     row["python"] = asked.stdout.strip()
     pins = {}
     if recorded and same_minor(recorded.get("python", ""), row["python"]):
         pins = versions_in(recorded)
-    problem = install(python, requirements(harmonypy, scanpy, pins))
-    if problem:
-        return row | {"result": "fail", "messages": [f"Installing: {problem}"]}
+    try:
+        python = throw_away(place / "env", requirements(harmonypy, scanpy, pins), base)
+    except RuntimeError as error:
+        return row | {"result": "fail", "messages": [str(error)]}
 
     listed = run([find_uv_bin(), "pip", "list", "--format", "json", "--python", python])
     installed = {found["name"]: found["version"] for found in json.loads(listed.stdout)}
@@ -156,16 +138,6 @@ def versions_in(row: dict) -> dict[str, str]:
 def same_minor(one: str, other: str) -> bool:
     """Say whether two versions of Python, such as 3.12.1, differ in their last part only."""
     return one.split(".")[:2] == other.split(".")[:2]
-
-
-def install(python: Path, wanted: list[str]) -> str:
-    """Install into the environment of this Python; return what went wrong, if anything did."""
-    uv = run([find_uv_bin(), "pip", "install", "--python", python, *wanted])
-    if uv.returncode == 0:
-        return ""
-    # as for .venv: uv does not read pip's settings, so pip may reach what uv cannot
-    pip = run([sys.executable, "-m", "pip", "--python", python, "install", *wanted])
-    return "" if pip.returncode == 0 else one_line(uv.stderr, -1)
 
 
 def contract(python: Path, place: Path) -> tuple[dict, list[str]]:
@@ -211,13 +183,6 @@ def quick_start(python: Path, place: Path) -> tuple[dict, list[str]]:
     if found is None:
         return {"quick_start": "fail"}, ["Quick start: it printed no score"]
     return {"quick_start": "pass", "iLISI": float(found[1])}, []
-
-
-def one_line(text: str, number: int) -> str:
-    """Return one line of a message that is not empty: no colours, no place, not too long."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text).replace(str(ROOT), ".")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[number][:300] if lines else "no message"
 
 
 def read() -> dict[str, dict]:

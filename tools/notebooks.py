@@ -10,6 +10,8 @@ a diff shows what an author changed and nothing else.
 import ast
 import copy
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,10 @@ TOC = (ROOT / "_toc.yml").read_text(encoding="utf-8")
 LESSONS = [ROOT / f"{name}.ipynb" for name in sorted(re.findall(r"notebooks/[0-9]\w+", TOC))]
 RAN = ROOT / "_build" / "ran"
 EXERCISES = ROOT / "notebooks" / "exercises"
+
+# JupyterLab shows the first line of a cell that is folded: a solution's tells nothing
+NEUTRAL = {"code": "# one way to do it\n", "markdown": "**In words.**\n\n"}
+FETCHED = "# needs the fetched files"  # nor does this, which notebooks/conftest.py looks for
 
 KERNEL = {
     "kernelspec": {
@@ -102,9 +108,12 @@ def stored(nb: NotebookNode) -> NotebookNode:
 def fold(cell: NotebookNode) -> None:
     """Fold a solution, and the code of a check: by tags in the book, by metadata in JupyterLab.
 
-    What a check says stays in sight.
+    What a check says stays in sight.  A solution gets a first line that may be read.
     """
     if "solution" in tags(cell):
+        neutral = NEUTRAL[cell.cell_type]
+        if not cell.source.startswith((neutral, FETCHED)):
+            cell.source = neutral + cell.source
         cell.metadata["jupyter"] = {"source_hidden": True}
         if cell.cell_type == "code":
             cell.metadata["jupyter"]["outputs_hidden"] = True
@@ -160,16 +169,31 @@ def accept() -> None:
         sys.exit("\n".join(refused))
 
 
+def is_tracked(path: Path) -> bool:
+    """Whether Git knows a file; where there is no Git, or no repository, it knows none."""
+    git = shutil.which("git")
+    if git is None:
+        return False
+    command = [git, "ls-files", "--error-unmatch", path.name]
+    return subprocess.run(command, cwd=path.parent, capture_output=True).returncode == 0
+
+
 def exercises() -> None:
-    """Write `notebooks/exercises/` anew from the lessons."""
+    """Write `notebooks/exercises/` anew from the lessons, and remove copies of no lesson.
+
+    Only those that Git tracks: any other is somebody's work, and is left.
+    """
     EXERCISES.mkdir(exist_ok=True)
     wanted = {
         EXERCISES / path.name: as_text(exercise_copy(nbformat.read(path, as_version=4)))
         for path in LESSONS
     }
-    for path in set(EXERCISES.glob("*.ipynb")) - set(wanted):
-        path.unlink()
-        print(f"{path.name}: removed, its lesson is gone")
+    for path in sorted(set(EXERCISES.glob("*.ipynb")) - set(wanted)):
+        if is_tracked(path):
+            path.unlink()
+            print(f"{path.name}: removed, its lesson is gone")
+        else:
+            print(f"{path.name}: left as it is, since Git does not track it; my/ is for your work")
     for path, text in wanted.items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")

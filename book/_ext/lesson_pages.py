@@ -20,6 +20,7 @@ from sphinx.util.typing import ExtensionMetadata
 
 VEGALITE = "application/vnd.vegalite.v5+json"
 PREDICT = "**Predict"
+IN_WORDS = "**In words.**\n\n"  # begins a solution, for JupyterLab; here its fold has a title
 SIGNS = ("predict", "answer", "exercise", "extension", "check", "solution", "warning")
 FOLD = "::::{{dropdown}} {title}\n:class-container: {kind}\n\n{text}\n::::"
 
@@ -59,7 +60,7 @@ def with_folds(nb: dict) -> dict:
                 cell["source"] = with_first_paragraph_folded(text)
             asked, ran = PREDICT in text, False
         elif "solution" in tags:
-            text = "".join(cell["source"])
+            text = "".join(cell["source"]).removeprefix(IN_WORDS)
             cell["source"] = FOLD.format(title="The solution in words", kind="solution", text=text)
             asked = ran = False
     return nb
@@ -192,9 +193,20 @@ def write_page(
         context["body"] = with_signs(context["body"])
 
 
+def lead_to_copies(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object
+) -> None:
+    """Let Binder and Colab open a lesson's copy without solutions (tools/launch.py)."""
+    for group in context.get("header_buttons", []):
+        for button in group.get("buttons", []) if group.get("label") == "launch-buttons" else []:
+            button["url"] = re.sub(r"/notebooks/(?=\d)", "/notebooks/exercises/", button["url"])
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Connect to Sphinx, and have it read every page again when this file has changed."""
     app.add_config_value("lesson_pages", Path(__file__).read_text(encoding="utf-8"), "env")
     app.connect("source-read", read_lesson)
     app.connect("html-page-context", write_page)
+    # after the theme has made these buttons, at 501
+    app.connect("html-page-context", lead_to_copies, priority=600)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -17,7 +17,6 @@ import platform
 import subprocess
 import sys
 import tempfile
-import venv
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +27,7 @@ import pandas as pd
 from helpers import metrics
 from helpers.data import load_pbmc, plant_run, prepare
 from helpers.integrate import FINISHED
+from tools.environment import throw_away
 from tools.pages import ROOT
 
 TARGET = ROOT / "data" / "harmony1_recorded.csv"
@@ -112,10 +112,7 @@ def run_there(name: str, start: Start, runs: list) -> list[np.ndarray]:
     """Correct in an environment of its own, which is removed afterwards."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        venv.create(folder / "env", with_pip=True)
-        python = folder / "env" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *ENVIRONMENTS[name]], check=True)
+        python = throw_away(folder / "env", ENVIRONMENTS[name])
         for scaling, (pcs, _) in start.items():
             np.save(folder / f"{scaling}.npy", pcs)
         run = start["scaled"][1]["run"]  # both scalings are of the same cells

@@ -27,7 +27,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -45,6 +44,7 @@ from threadpoolctl import threadpool_limits  # comes with scikit-learn
 from helpers import metrics
 from helpers.data import load_pbmc, prepare
 from helpers.integrate import harmonize
+from tools.environment import throw_away
 from tools.pages import ROOT
 
 HERE = Path(__file__).resolve().parent
@@ -256,10 +256,7 @@ def run_there(
     """Correct in an environment of its own, which is removed afterwards; and its defaults."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        venv.create(folder / "env", with_pip=True)
-        python = folder / "env" / "bin" / "python"
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *ENVIRONMENTS[name]], check=True)
+        python = throw_away(folder / "env", ENVIRONMENTS[name])
         np.save(folder / "pcs.npy", adata.obsm["X_pca"].astype(np.float64))
         adata.obs.to_csv(folder / "cells.csv", index=False)
         (folder / "runs.json").write_text(json.dumps(runs), encoding="utf-8")

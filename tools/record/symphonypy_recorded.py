@@ -27,11 +27,10 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 from sklearn.neighbors import KNeighborsClassifier
-from uv import find_uv_bin
 
 from helpers import metrics
 from helpers.data import load_pbmc, plant_run, prepare
-from tools.matrix import install, run
+from tools.environment import throw_away
 from tools.pages import ROOT
 
 TARGET = ROOT / "data" / "symphonypy_recorded.csv"
@@ -115,11 +114,7 @@ def tried(pins: list[str], found: dict, there: Callable[[dict], None]) -> None:
     """Run all cases in an environment of its own; hand each result, or its error, to `there`."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        python = folder / "env" / "bin" / "python"
-        run([find_uv_bin(), "venv", "--no-project", "--python", sys.executable, folder / "env"])
-        problem = install(python, [*pins, *COMMON])
-        if problem:
-            raise RuntimeError(f"{pins}: {problem}")
+        python = throw_away(folder / "env", [*pins, *COMMON])
         for name, (ref, query) in found.items():
             ref.write_h5ad(folder / f"{name} reference.h5ad")
             query.write_h5ad(folder / f"{name} query.h5ad")
