@@ -58,8 +58,16 @@ def statements(lesson: Path) -> list[ast.stmt]:
 
 
 def functions(lesson: Path, **known: Any) -> dict[str, Any]:
-    """Return the functions that a lesson shows, by name, and the names that they know besides."""
-    body = [node for node in statements(lesson) if isinstance(node, ast.FunctionDef)]
+    """Return the functions that a lesson shows, by name, and the names that they know besides.
+
+    These are those given, and the lesson's own numbers, such as ``ROUNDS = 20``.
+    """
+
+    def wanted(node: ast.stmt) -> bool:
+        number = isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        return isinstance(node, ast.FunctionDef) or (number and node.targets[0].id.isupper())
+
+    body = [node for node in statements(lesson) if wanted(node)]
     exec(compile(ast.Module(body, []), lesson.name, "exec"), known)
     return known
 

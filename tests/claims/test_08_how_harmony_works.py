@@ -17,11 +17,9 @@ from helpers.data import load_pbmc, plant_run, prepare
 from tools.notebooks import functions
 
 LESSON = Path(__file__).parents[2] / "notebooks" / "08_how_harmony_works.ipynb"
-ROUNDS = 20
 STARTS = range(5)
-
-
-ours = SimpleNamespace(**functions(LESSON, np=np, ROUNDS=ROUNDS))
+ours = SimpleNamespace(**functions(LESSON, np=np))
+ROUNDS = ours.ROUNDS
 
 
 @pytest.fixture(scope="module")
