@@ -51,6 +51,39 @@ def test_sentence_stands_in_its_lesson(claim):
     assert claim.sentence.rstrip(".") in re.sub(r"\s+", " ", prose)
 
 
+def beyond(lesson: str) -> list[str]:
+    """The bullets of a lesson's *Beyond these cells*, each a claim of the registry."""
+    (path,) = (carry.ROOT / "notebooks").glob(f"{lesson}_*.ipynb")
+    cells = nbformat.read(path, as_version=4).cells
+    found = [c.source.split("**Beyond these cells.**")[1:] for c in cells]
+    return [
+        line for (text,) in filter(None, found) for line in text.splitlines() if line[:1] == "-"
+    ]
+
+
+def test_what_fails_somewhere_says_so_where_it_is_listed(found):
+    """And what holds wherever it applies has no such remark; the settings are those of the page."""
+    table, seen = carry.verdicts(found), 0
+    places = {"two labs": "two laboratories", "chemistries": "chemistries"}
+    places |= {"cell lines": "cell lines", "embedded, scaled": "planted run"}
+    places |= {"embedded, unscaled": "planted run", "all cells": "all cells"}
+    for claim in carry.CLAIMS:
+        sentence = claim.sentence.rstrip(".")
+        for line in beyond(claim.lesson):
+            if sentence in line:
+                seen += 1
+                fails = {name for name in table if table.loc[claim.name, name] is False}
+                remark = line.partition(f"{sentence} (not")[2]
+                assert bool(remark) == bool(fails), line
+                for name in fails:
+                    assert places[name] in remark, (line, name)
+                    if name in EMBEDDED:  # one planted run for each seed
+                        values = found["values"][claim.name][name]
+                        assert [claim.holds([value]) for value in values].count(False) == 1
+                        assert "one planted run of five" in remark, line
+    assert seen == sum(len(beyond(lesson)) for lesson in ("00", "02", "03", "04", "05")) > 20
+
+
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_embedded_columns_measured_again(name, found):
     """With the first seed: the same verdicts, and numbers near the recorded ones."""

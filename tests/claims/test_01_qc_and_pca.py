@@ -342,6 +342,20 @@ def test_number_of_pcs(prepared) -> None:
     assert share[15]["NK"] == pytest.approx(0.90, abs=0.02)
 
 
+def test_number_of_pcs_of_unscaled_genes(prepared) -> None:
+    """Here too few PCs lose a cell type ... on unscaled ones ten PCs still lose the megakaryocytes,
+    and with 30 less than a third of their neighbours are their own.
+    """
+    pcs = data.prepare(data.load_pbmc(), scale=False).obsm["X_pca"]
+    found = {
+        (name, k): own_type(X[:, :k], prepared.obs["cell_type"])["Megakaryocyte"]
+        for name, X in {"scaled": prepared.obsm["X_pca"], "unscaled": pcs}.items()
+        for k in (10, 30)
+    }
+    assert found["unscaled", 10] < 0.1 < 0.6 < found["scaled", 10]
+    assert 0.2 < found["unscaled", 30] < 1 / 3 < 0.6 < found["scaled", 30]
+
+
 def test_pcs_that_separate(prepared) -> None:
     """Two PCs hold a good part of the condition over all cells. PC1 looks innocent there ...
     within monocytes it separates the lanes as well.
@@ -399,8 +413,8 @@ def test_every_choice_mixes_and_keeps(chosen) -> None:
 
 
 def test_scaling_is_a_trade(chosen) -> None:
-    """Scaling is a trade: the run mixes further, but interferon, which is strong in many genes,
-    weighs less, so less of it is kept.
+    """Scaling is a trade here: the run mixes further, but interferon, which is strong in many
+    genes, weighs less, so less of it is kept.
     """
     change = chosen["as above"].loc["after"] - chosen["not scaled"].loc["after"]
     assert change["mixing"] > 0.04

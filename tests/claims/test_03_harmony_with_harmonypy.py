@@ -526,8 +526,8 @@ def test_same_bytes(adata, result):
 
 
 def test_other_seeds():
-    """Another seed starts from other centroids, and a finished run then keeps about 98 in 100
-    neighbours: name the seed, and trust no single neighbour.
+    """Another seed starts from other centroids, and a finished run here then keeps about 98
+    in 100 neighbours: name the seed, and trust no single neighbour.
     """
     runs = [near(seed=seed, settings=DONE) for seed in SEEDS]
     for one, other in combinations(runs, 2):

@@ -80,9 +80,15 @@ def uneven(scale, seed):
     for name, rep in reps.items():
         gone = metrics.pc_regression_comparison(X, some.obsm[rep], run)
         table.loc[name, "PCR comparison"] = gone
-        table.loc[name, "kBET"] = metrics.kbet(some.obsm[rep], run, some.obs["cell_type"])
-    whole = metrics.mixing_reference(X, run, seed=seed)
-    return table, whole, metrics.mixing_reference(X, run, some.obs["cell_type"], seed=seed)
+        table.loc[name, "kBET"] = metrics.kbet(
+            some.obsm[rep], batch=run, labels=some.obs["cell_type"]
+        )
+    whole = metrics.mixing_reference(X, batch=run, seed=seed)
+    return (
+        table,
+        whole,
+        metrics.mixing_reference(X, batch=run, labels=some.obs["cell_type"], seed=seed),
+    )
 
 
 @planted
@@ -90,7 +96,7 @@ def test_reference(scale, seed):
     """It is not 2, because by chance hardly a neighbourhood is exactly half and half."""
     adata = cells(scale, seed)
     X, run, types = adata.obsm["X_pca"], adata.obs["run"], adata.obs["cell_type"]
-    assert 1.88 < metrics.mixing_reference(X, run, types, seed=seed) < 1.94
+    assert 1.88 < metrics.mixing_reference(X, batch=run, labels=types, seed=seed) < 1.94
 
 
 @planted
@@ -176,8 +182,8 @@ def test_number_of_cells(scale, seed):
             adata.obs["cell_type"].to_numpy()[some],
         )
         mixing.append(np.median(metrics.lisi(X, run)))
-        reference.append(metrics.mixing_reference(X, run, seed=seed))
-        kbet.append(metrics.kbet(X, run, types))
+        reference.append(metrics.mixing_reference(X, batch=run, seed=seed))
+        kbet.append(metrics.kbet(X, batch=run, labels=types))
     assert mixing[0] > mixing[1] > mixing[2]
     assert mixing[0] > mixing[2] + 0.08
     assert max(reference) - min(reference) < 0.06
@@ -219,7 +225,7 @@ def test_above_the_reference(seed):
 
 @seeds
 def test_kbet_within_types(seed):
-    """kBET, taken within each type, is not taken in: *too hard* scores below Harmony."""
+    """kBET, taken within each type, is not taken in here: *too hard* scores below Harmony."""
     kbet = uneven(True, seed)[0]["kBET"]
     assert min(kbet["never"], kbet["pca_harmony"]) > max(kbet["hard"], kbet["pca"])
 
@@ -251,7 +257,9 @@ def test_batch_silhouette(seed):
     adata = cells(True, seed)
     typed = (adata.obs["cell_type"] != "unassigned").to_numpy()
     run, types = (adata.obs[c].to_numpy()[typed] for c in ("run", "cell_type"))
-    assert 0.88 < metrics.silhouette_batch(adata.obsm["X_pca"][typed], run, types) < 0.95
+    assert (
+        0.88 < metrics.silhouette_batch(adata.obsm["X_pca"][typed], batch=run, labels=types) < 0.95
+    )
     assert three(True, seed).loc["pca", "mixing"] < 1.6
 
 
@@ -284,7 +292,7 @@ def test_kbet(seed):
     adata = cells(True, seed)
     X, run, label = adata.obsm["X_pca"], adata.obs["run"].to_numpy(), adata.obs["cell_type"]
     sizes = label[label != "unassigned"].astype(str).value_counts()
-    passed = pd.Series({t: metrics.kbet(X[label == t], run[label == t]) for t in sizes.index})
+    passed = pd.Series({t: metrics.kbet(X[label == t], batch=run[label == t]) for t in sizes.index})
     assert set(passed.nlargest(2).index) == set(sizes.nsmallest(2).index)
     assert passed.mean() > 1.4 * np.average(passed, weights=sizes[passed.index])
 
@@ -359,7 +367,7 @@ def test_rare_batch(seed):
     X = adata.obsm["X_never"][few]
     mixed = np.median(metrics.lisi(X, run[few]))
     assert 1.1 < mixed < 1.22
-    assert abs(mixed - metrics.mixing_reference(X, run[few], seed=seed)) < 0.04
+    assert abs(mixed - metrics.mixing_reference(X, batch=run[few], seed=seed)) < 0.04
 
 
 @seeds
@@ -370,16 +378,32 @@ def test_perplexity(seed):
     assert 1.5 < np.median(metrics.lisi(adata.obsm["X_pca"], shuffled, perplexity=5)) < 1.6
 
 
-@seeds
-def test_twelve_random_batches(seed):
-    """Harmony evened out chance itself: more mixing is not always better."""
+@cache
+def lots(seed):
+    """Twelve batches that differ in nothing: numbers before and after, and the reference."""
     adata = cells(True, seed).copy()
     rng = np.random.default_rng(seed)
     adata.obs["lot"] = rng.integers(0, 12, adata.n_obs).astype(str)
     harmonize(adata, "lot", **FINISHED, seed=seed, adjusted_basis="X_lots")
-    before, after = (
-        np.median(metrics.lisi(adata.obsm[rep], adata.obs["lot"])) for rep in ("X_pca", "X_lots")
-    )
-    assert 0.15 < after - before < 0.5
-    reference = metrics.mixing_reference(adata.obsm["X_lots"], adata.obs["lot"], seed=seed)
-    assert after > reference + 0.1
+    keys = {"batch_key": "lot", "label_key": "cell_type", "keep_key": "condition"}
+    table = metrics.three_numbers(adata, use_reps=["X_pca", "X_lots"], **keys)
+    return table, metrics.mixing_reference(adata.obsm["X_lots"], batch=adata.obs["lot"], seed=seed)
+
+
+@seeds
+def test_twelve_random_batches(seed):
+    """Harmony evened out chance itself: more mixing is not always better."""
+    table, reference = lots(seed)
+    assert 0.15 < table.loc["X_lots", "mixing"] - table.loc["X_pca", "mixing"] < 0.5
+    assert table.loc["X_lots", "mixing"] > reference + 0.1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_two_ways_to_lie_above_the_reference(seed):
+    """clearly above it, look at *types apart*: types were mixed, or chance was evened out."""
+    table, reference = lots(seed)
+    assert table.loc["X_lots", "mixing"] > reference + 0.1
+    assert table.loc["X_lots", "types apart"] > table.loc["X_pca", "types apart"] - 0.005
+    table, _, within = uneven(True, seed)
+    assert table.loc["hard", "mixing"] > within + 0.1
+    assert table.loc["hard", "types apart"] < table.loc["pca", "types apart"] - 0.02

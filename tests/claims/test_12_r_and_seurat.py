@@ -19,7 +19,8 @@ import scanpy as sc
 
 from helpers import metrics
 from helpers.data import PBMC_FILE, load_pbmc, prepare
-from helpers.integrate import harmonize
+from helpers.integrate import FINISHED, harmonize
+from tools import carry
 
 DATA = PBMC_FILE.parent
 PATIENT = {"max_iter_harmony": 30, "epsilon_harmony": 1e-3}
@@ -109,6 +110,31 @@ def test_default_tolerance_is_outside_and_in_r_as_well() -> None:
     recorded = json.loads((DATA / "parity.json").read_text(encoding="utf-8"))["r_harmony.h5ad"]
     by_default, patient = (recorded[name]["R harmony, itself"] for name in ("defaults", "patient"))
     assert min(by_default["overlap"]) < 0.93 < 0.97 < min(patient["overlap"])
+
+
+def test_the_settings_are_those_that_r_was_recorded_with() -> None:
+    """with the settings of the recorded runs of R. ... And these settings stop by a rule, if a
+    stricter one than the default's: they are not `FINISHED`
+    """
+    settings = small().uns["r_harmony"]["settings"]
+    assert settings["max_iter"] == PATIENT["max_iter_harmony"]
+    assert settings["epsilon"] == PATIENT["epsilon_harmony"] < 0.01
+    assert FINISHED["epsilon_harmony"] == 0
+    for seed in SEEDS:
+        cells = ad.AnnData(obs=small().obs, obsm={"X_pca": small().obsm["X_pca"]})
+        harmonize(cells, "condition", seed=seed, **PATIENT)
+        assert cells.uns["X_pca_harmony"]["n_rounds"] < PATIENT["max_iter_harmony"]
+
+
+def test_condition_is_the_harder_case() -> None:
+    """`condition` is the harder case, in which implementations could differ ... So let both run on,
+    by one rule, before you compare them.
+
+    For the planted run on unscaled genes the default's stop was near the end with every seed.
+    """
+    shared = overlap(near(by_python(0)), near(by_python(0, **PATIENT)))
+    easy = carry.read_record()["values"]["default_stop_is_near_the_end"]["embedded, unscaled"]
+    assert shared < 0.95 < min(easy)
 
 
 def test_recorded_pcs_are_those_of_the_lesson() -> None:
