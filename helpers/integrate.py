@@ -43,20 +43,41 @@ NAMES = {
     "block_proportion": "block_size",
     "batch_prune_threshold": "batch_prop_cutoff",
 }
-# What harmonize fills in itself, and what to use instead.
-FILLED = dict.fromkeys(("data_mat", "meta_data", "vars_use", "adata"), "it comes from adata")
-FILLED |= dict.fromkeys(("random_state", "rng"), "use seed=")
+# What harmonize takes, and what people and other programs call it.
+ALIASES = {
+    "key": ("batch_key", "batch", "group_by_vars", "group.by.vars", "vars_use"),
+    "basis": ("use_rep", "reduction", "reduction.use"),
+    "adjusted_basis": ("key_added", "reduction.save"),
+    "seed": ("random_state", "random_seed", "rng"),
+    "max_iter_harmony": ("max_iter", "maxiter", "max.iter", "n_iter", "n_rounds"),
+    "epsilon_harmony": ("epsilon", "tol"),
+    "lamb": ("lambda", "lambda_", "lam"),
+    "nclust": ("K", "n_clusters"),
+    "ncores": ("n_jobs", "n_cores", "n_threads"),
+}
+# What harmonize fills in itself.
+FILLED = ("data_mat", "meta_data", "adata")
 # harmonypy 0.0.10 takes these and does nothing with them; later versions do not know them.
-WITHOUT_EFFECT = ("reference_values", "cluster_prior", "plot_convergence")
+WITHOUT_EFFECT = {
+    "reference_values": "all cells are corrected and none held fixed: leave it out, and map new "
+    "cells onto the old ones (lesson 14) or correct all of them together",
+    "cluster_prior": "the clusters are always sought anew: leave it out; nclust says how many",
+    "plot_convergence": "no plot is drawn: leave it out, and hand the record in adata.uns to "
+    "helpers.plots.convergence, which draws the objective",
+}
+NO_THETA_PER_BATCH = (
+    "there is no theta per batch, but lamb takes one number per batch, and tau lowers theta in "
+    "small ones"
+)
 
 # A fixed number of rounds, the stop rule off: `harmonize(adata, "run", **FINISHED)`. The default
-# rule often stops on a plateau; lesson 03 and tests/test_finished.py show where these rounds land.
+# rule may stop on a plateau; lesson 03 and book/carry.md show where these rounds land.
 FINISHED = {"max_iter_harmony": 40, "epsilon_harmony": 0}
 
 
 def harmonize(
     adata: ad.AnnData,
-    key: str | Sequence[str],
+    key: str | Sequence[str] | None = None,
     *,
     basis: str = "X_pca",
     adjusted_basis: str = ADJUSTED,
@@ -76,7 +97,7 @@ def harmonize(
         Annotated cells; a view becomes a copy, as in scanpy, and a backed object keeps its
         ``X`` on disk.
     key
-        Column or columns of ``adata.obs`` that hold the batch variables.
+        Column or columns of ``adata.obs`` that hold the batch variables; always needed.
     basis
         Embedding to correct, ``adata.obsm[basis]``: cells x PCs. It is left as it is.
     adjusted_basis
@@ -87,7 +108,8 @@ def harmonize(
         ``"harmonypy"``, or ``"scanpy"`` for scanpy's own implementation (scanpy >= 1.13).
     theta
         Diversity penalty, one number or one per variable (without unit; 0 switches it off);
-        ``None`` leaves it to the backend. There is no theta per batch.
+        ``None`` leaves it to the backend. There is no theta per batch; ``lamb`` takes one number
+        per batch.
     seed
         Seed of the clustering, 0 to 2147483647.
     verbose
@@ -131,8 +153,11 @@ def harmonize(
         raise TypeError(f"harmonize corrects an AnnData, not a {type(adata).__name__}.")
     if adata.isbacked and adata.is_view:
         raise ValueError("A view of a backed adata holds no results: use adata.to_memory().")
+    if not isinstance(backend, str) or backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {shown(backend)}.")
+    defaults = _checked_names(backend, kwargs)
     keys = _checked_keys(key)
-    labels = _checked_labels(adata, keys)
+    labels = checked_labels(adata, keys)
     if design is not None and not allow_confounded:
         if not isinstance(design, Design):
             raise TypeError("design must be what helpers.design.check returned.")
@@ -141,14 +166,12 @@ def harmonize(
                 f"obs[{first!r}] and obs[{second!r}] are fully confounded: correcting one removes "
                 "the other; pass allow_confounded=True if that is what you want."
             )
-    pcs = _checked_embedding(adata, basis)
+    pcs = checked_embedding(adata, basis)
     _check_name(adata, basis, adjusted_basis)
-    if not isinstance(backend, str) or backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {shown(backend)}.")
-    seed = _in_range("seed", seed, 0, whole=True)
+    seed = in_range("seed", seed, 0, whole=True)
     if not (isinstance(verbose, bool | int | np.bool_) and verbose in (0, 1)):
         raise ValueError(f"verbose must be True or False, not {shown(verbose)}.")
-    params = _checked_params(backend, kwargs, labels)
+    params = _checked_params(defaults, kwargs, labels)
     if theta is not None:
         params["theta"] = _checked_theta(theta, labels)
     for name in labels:
@@ -234,7 +257,7 @@ def _checked_keys(key: Any) -> list[str]:
     return [str(name) for name in keys]
 
 
-def _checked_labels(adata: ad.AnnData, keys: list[str]) -> pd.DataFrame:
+def checked_labels(adata: ad.AnnData, keys: list[str]) -> pd.DataFrame:
     """The batch variables as string categories, or an error that says what is wrong."""
     if adata.n_obs < MIN_CELLS:
         raise ValueError(
@@ -252,7 +275,7 @@ def _checked_labels(adata: ad.AnnData, keys: list[str]) -> pd.DataFrame:
     return pd.DataFrame(labels)
 
 
-def _checked_embedding(adata: ad.AnnData, basis: str) -> np.ndarray:
+def checked_embedding(adata: ad.AnnData, basis: str) -> np.ndarray:
     """The embedding as float64, cells x PCs."""
     if not isinstance(basis, str) or basis not in adata.obsm:
         raise KeyError(
@@ -283,7 +306,7 @@ def _check_name(adata: ad.AnnData, basis: str, name: Any) -> None:
         )
 
 
-def _in_range(
+def in_range(
     name: str,
     value: Any,
     low: float,
@@ -307,57 +330,67 @@ def _in_range(
     return found
 
 
-def _checked_params(backend: str, params: dict, labels: pd.DataFrame) -> dict:
-    """What the user hands on: known to the installed backend, and each in its range.
+def _checked_names(backend: str, params: Mapping) -> dict[str, Any]:
+    """Refuse what the installed backend does not know, and return the defaults of what it does."""
+    own = inspect.signature(harmonize).parameters.keys() - {"adata", "kwargs"}
+    filled = {*FILLED, *own - {"theta"}, *ALIASES["key"], *ALIASES["seed"]}
+    known = {
+        name: parameter.default
+        for name, parameter in inspect.signature(_function(backend)).parameters.items()
+        if name not in filled
+    }
+    for name in params:
+        if name in known:
+            continue
+        if name in FILLED:
+            raise TypeError(f"harmonize fills in {name} by itself, from adata: leave it out.")
+        if why := WITHOUT_EFFECT.get(name):
+            raise TypeError(f"{name} has no effect in any harmonypy: {why}.")
+        other = next((meant for meant, said in ALIASES.items() if name in said), name)
+        by_scanpy = next((k for k, v in NAMES.items() if v == other), None)
+        names = [n for n in (other, NAMES.get(other), by_scanpy) if n in known or n in own]
+        names = names or get_close_matches(name, [*known, *own], 1)
+        meant = f" (did you mean {names[0]!r}?)" if names else ""
+        if names and names[0] in own:
+            raise TypeError(f"harmonize has no parameter {name!r}{meant}.")
+        raise TypeError(
+            f"{backend} {version(backend)} has no parameter {name!r}{meant}; "
+            f"it has: {', '.join(known)}."
+        )
+    return known
+
+
+def _checked_params(defaults: Mapping, params: Mapping, labels: pd.DataFrame) -> dict:
+    """What the user hands on, each in its range; ``defaults`` are those of the backend.
 
     harmonypy 2.1 never returns from more clusters than cells and from a negative block size, takes
     0 rounds for a result, and answers a wrong type with the signature of its C++.
     """
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect.signature(_function(backend)).parameters.items()
-    }
-    known = [n for n in defaults if n not in (*FILLED, "key", "basis", "adjusted_basis", "verbose")]
     n_cells, found = len(labels), {}
     # sigma last, for nclust says how long it may be
     for name, value in sorted(params.items(), key=lambda given: given[0] == "sigma"):
-        if name in FILLED:
-            raise TypeError(f"harmonize fills in {name} by itself: {FILLED[name]}.")
-        if name in WITHOUT_EFFECT:
-            raise TypeError(
-                f"{name} has no effect in any harmonypy, which corrects all cells and holds none "
-                "fixed: leave it out, and correct old and new cells together."
-            )
-        if name not in known:
-            other = NAMES.get(name) or next((k for k, v in NAMES.items() if v == name), name)
-            meant = [other] if other in known else get_close_matches(name, known, 1)
-            meant = f" (did you mean {meant[0]!r}?)" if meant else ""
-            raise TypeError(
-                f"{backend} {version(backend)} has no parameter {name!r}{meant}; "
-                f"it has: {', '.join(known)}."
-            )
         if value is None and defaults[name] is None:
             continue  # the backend's default, and h5ad has no None
         match NAMES.get(name, name):
             case "nclust":
                 words = f"{name}, at most one per cell,"
-                value = _in_range(words, value, 1, n_cells, whole=True)
+                value = in_range(words, value, 1, n_cells, whole=True)
             case "max_iter_harmony" | "max_iter_kmeans":
-                value = _in_range(name, value, 1, whole=True)
+                value = in_range(name, value, 1, whole=True)
             case "ncores":
-                value = _in_range(name, value, 0, whole=True)
+                value = in_range(name, value, 0, whole=True)
             case "tau":
-                value = _in_range(name, value, 0)
+                value = in_range(name, value, 0)
             case "alpha":
-                value = _in_range(name, value, 0, above=True)
+                value = in_range(name, value, 0, above=True)
             case "block_size":  # a share of the cells, at least one
-                value = _in_range(name, value, 1 / n_cells, 1)
+                value = in_range(name, value, 1 / n_cells, 1)
             case "batch_prop_cutoff":
-                value = _in_range(name, value, 0, 1)
+                value = in_range(name, value, 0, 1)
             case "epsilon_harmony" | "epsilon_cluster":
-                value = _in_range(name, value, -np.inf, np.inf)
+                value = in_range(name, value, -np.inf, np.inf)
             case "sigma" | "lamb":
-                value = _checked_list(name, value, labels, found, estimate="alpha" in known)
+                value = _checked_list(name, value, labels, found, estimate="alpha" in defaults)
         found[name] = value
     return found
 
@@ -368,7 +401,7 @@ def _checked_list(name: str, value: Any, labels: pd.DataFrame, found: dict, esti
     if values is None or values.ndim == 0 or name == "ridge_lambda":
         if name == "lamb" and estimate and number(value) == -1:
             return -1
-        return _in_range(name, value, 0, above=True)
+        return in_range(name, value, 0, above=True)
     if name == "sigma":
         lengths = {"cluster": found.get("nclust") or _n_clusters(len(labels))}
     else:
@@ -427,12 +460,13 @@ def _checked_theta(theta: float | Sequence[float], labels: pd.DataFrame) -> floa
     values = numbers(theta)
     if values is None or values.size == 0:
         raise ValueError(
-            f"theta must be one number or one per variable, and is not {shown(theta)}."
+            f"theta must be one number or one per variable, and is not {shown(theta)}; "
+            f"{NO_THETA_PER_BATCH}."
         )
     if values.ndim == 1 and len(values) != labels.shape[1]:
         raise ValueError(
             f"theta must be one number or one per variable: {labels.shape[1]} for "
-            f"{', '.join(labels)}, not {values.size}; there is no theta per batch."
+            f"{', '.join(labels)}, not {values.size}; {NO_THETA_PER_BATCH}."
         )
     if not np.isfinite(values).all() or (values < 0).any():
         raise ValueError("theta must be finite and not negative.")

@@ -23,9 +23,16 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
-from helpers.checks import number, shown, string_labels
+from helpers.checks import (
+    finite_embedding,
+    label_codes,
+    number,
+    read_parts,
+    shown,
+    string_labels,
+)
 from helpers.integrate import harmonize
-from helpers.metrics import _codes, _embedding, _graph, _leiden, _parts, nearest_neighbors
+from helpers.metrics import find_neighbors, leiden, neighbor_graph, say_slow
 
 # Of a cluster and its rivals: cells each, standard deviations between them, number of rivals.
 MIN_CELLS, CLEAR, N_RIVALS = 10, 0.8, 3
@@ -88,7 +95,7 @@ def corrected_noise(
     AnnData without genes: ``obs["batch"]`` shuffled, ``obsm["before"]`` and ``obsm["after"]``.
     """
     shuffled = string_labels(adata.obs, batch_key).sample(frac=1, random_state=seed)
-    X, _ = _parts(adata, basis)
+    X, _ = read_parts(adata, basis)
     obs = pd.DataFrame({"batch": shuffled.to_numpy()}, index=np.arange(len(X)).astype(str))
     null = AnnData(obs=obs, obsm={"before": X})
     harmonize(null, "batch", basis="before", adjusted_basis="after", seed=seed, **settings)
@@ -118,12 +125,15 @@ def neighbors_kept(
     ValueError : unusable or unequal input.
     """
     before, after = _both(X_before, X_after)
-    codes = _codes(batch, len(before), "batch", one_level=True)
-    shares = np.full(len(before), np.nan)
+    codes = label_codes(batch, len(before), "batch", one_level=True)
+    if (number(n_neighbors, whole=True) or 0) < 1:
+        raise ValueError("A neighbourhood must hold at least one other cell.")
+    sizes, shares = np.bincount(codes), np.full(len(before), np.nan)
+    say_slow(sizes, 2 * sizes)
     for level in range(codes.max() + 1):
         rows = np.flatnonzero(codes == level)
         if len(rows) > 2:
-            graphs = [_graph(nearest_neighbors(X[rows], n_neighbors)) for X in (before, after)]
+            graphs = [neighbor_graph(find_neighbors(X[rows], n_neighbors)) for X in (before, after)]
             both = graphs[0].multiply(graphs[1]).sum(axis=1)
             shares[rows] = np.asarray(both / graphs[0].sum(axis=1)).ravel()
     return shares
@@ -154,12 +164,13 @@ def cluster_within(
     ----------
     Traag et al. 2019, doi:10.1038/s41598-019-41695-z
     """
-    (X, _), batch = _parts(adata, use_rep), string_labels(adata.obs, batch_key)
-    names = np.empty(len(X), dtype=object)
+    (X, _), batch = read_parts(adata, use_rep), string_labels(adata.obs, batch_key)
+    names, sizes = np.empty(len(X), dtype=object), batch.value_counts()
+    say_slow(sizes, sizes)
     for level, rows in batch.groupby(batch, observed=True).indices.items():
         found = np.zeros(len(rows), int)
         if len(rows) > 2:
-            (found,) = _leiden(nearest_neighbors(X[rows], 14), [resolution], seed)
+            (found,) = leiden(find_neighbors(X[rows], 14), [resolution], seed)
         names[rows] = [f"{level}: {place}" for place in found]
     return pd.Series(names, adata.obs_names, name="cluster", dtype="category")
 
@@ -183,8 +194,9 @@ def cluster_all(
     ------
     KeyError, ValueError : the embedding is missing or unusable.
     """
-    X, _ = _parts(adata, use_rep)
-    (found,) = _leiden(nearest_neighbors(X, 14), [resolution], seed)
+    X, _ = read_parts(adata, use_rep)
+    say_slow(len(X), len(X))
+    (found,) = leiden(find_neighbors(X, 14), [resolution], seed)
     return pd.Series(found.astype(str), adata.obs_names, name="cluster", dtype="category")
 
 
@@ -235,20 +247,21 @@ def signature_kept(
     for name, value in {"n_genes": n_genes, "n_neighbors": n_neighbors}.items():
         if (number(value, whole=True) or 0) < 1:
             raise ValueError(f"{name} must be a whole number, at least 1, not {shown(value)}.")
-    (Z, _), (X, _) = _parts(adata, use_rep), _parts(adata, baseline)
+    (Z, _), (X, _) = read_parts(adata, use_rep), read_parts(adata, baseline)
     batch, genes = string_labels(adata.obs, batch_key), _log_normalised(adata.X)
     levels, codes = batch.cat.categories, batch.cat.codes.to_numpy()
     names = pd.Series(np.asarray(clusters, dtype=object), name="clusters")
-    pairs = np.column_stack([codes, _codes(names, len(Z), "clusters", one_level=True)])
+    pairs = np.column_stack([codes, label_codes(names, len(Z), "clusters", one_level=True)])
     found, first, group = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
     group, sizes = group.ravel(), np.bincount(group.ravel())
     member = sparse.csr_matrix((1 / sizes[group], (group, np.arange(len(Z)))))  # times X: means
 
+    say_slow(len(Z), len(Z) + len(Z))  # a cell's neighbours of all, of its batch, of the others
     mean = (member @ genes).toarray()
     variance = (member @ genes.multiply(genes)).toarray() - mean**2 + 0.1  # or rare genes win
     before = (member @ _around(X, codes, n_neighbors, own=True) @ genes).toarray()
     after = (member @ _around(Z, codes, n_neighbors, own=False) @ genes).toarray()
-    strangers = codes[nearest_neighbors(Z, n_neighbors).indices] != codes[:, None]
+    strangers = codes[find_neighbors(Z, n_neighbors).indices] != codes[:, None]
     near, centre = member @ strangers.mean(axis=1), member @ X
     rows = []
     for c, level in enumerate(found[:, 0]):
@@ -268,7 +281,7 @@ def signature_kept(
 
 
 def _both(X_before: ArrayLike, X_after: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    before, after = _embedding(X_before), _embedding(X_after)
+    before, after = finite_embedding(X_before), finite_embedding(X_after)
     if len(before) != len(after):
         raise ValueError(f"X_before has {len(before)} cells, X_after has {len(after)}.")
     return before, after

@@ -6,9 +6,12 @@ an index is ignored). Unusable input raises ``ValueError`` with one sentence: X 
 numeric, not finite or beyond 1e100; labels missing (words for it, such as ``nan``, count), of
 another length, all one level or one level per cell, or measurements; too few cells.
 
+Labels that could be swapped unnoticed, such as batch and cell types, are given by keyword only.
+
 Neighbours and silhouettes are exact, so their time grows with n_cells squared; memory does not.
-Above 50,000 cells the single scores warn of that, and the tables sample: 10,000 cells are asked
-about their neighbours among all. `lisi_interval` gives the error of a median so estimated.
+Above 50,000 cells a single score warns where it compares as many pairs of cells as all of 50,000
+have, and the tables sample: 10,000 cells are asked about their neighbours among all.
+`lisi_interval` gives the error of a median so estimated.
 
 scikit-learn and SciPy supply silhouette, ARI, NMI, neighbours and components. scib-metrics has
 most of these scores but brings JAX and more than 1 GB, so it only cross-checks these in a test.
@@ -32,7 +35,7 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_samples
 from sklearn.neighbors import NearestNeighbors
 
-from helpers.checks import float_matrix, is_measurement, missing_words, number, shown
+from helpers.checks import finite_embedding, label_codes, number, read_parts, shown
 
 _BLOCK = 4096  # cells handled at a time
 EXACT = 50_000  # cells up to which all are asked
@@ -87,42 +90,18 @@ class Neighbors(NamedTuple):
     distances: np.ndarray  # Euclidean, in the units of X
 
 
-def _embedding(X: ArrayLike, at_least: int = 3) -> np.ndarray:
-    X = float_matrix(X, "X")
-    if len(X) < at_least:
-        raise ValueError(f"This score needs at least {at_least} cells; X has {len(X)}.")
-    if not np.isfinite(X).all():
-        raise ValueError("X holds NaN or infinite values; drop those cells or dimensions first.")
-    return X
+def say_slow(asked: ArrayLike, among: ArrayLike) -> None:
+    """Warn, once for each score, where comparing that many cells with that many takes long.
 
-
-def _codes(labels: ArrayLike, n_cells: int, name: str, one_level: bool = False) -> np.ndarray:
-    """Labels as integers 0, 1, ... in order of appearance."""
-    name = getattr(labels, "name", None) or name
-    if getattr(labels, "ndim", 1) != 1:
-        raise ValueError(f"{name} must be one-dimensional, one value per cell.")
-    codes, levels = pd.factorize(pd.Series(labels))
-    if len(codes) != n_cells:
-        raise ValueError(f"{name} has {len(codes)} values for {n_cells} cells (rows of X).")
-    words = levels.isin(missing_words(levels))
-    if missing := np.isin(codes, [-1, *np.flatnonzero(words)]).sum():
-        raise ValueError(f"{name} is missing for {missing} of {n_cells} cells; name or drop them.")
-    if len(levels) < 2 and not one_level:
-        raise ValueError(f"{name} has fewer than two levels; this score compares levels.")
-    if len(levels) == n_cells and not one_level:
-        raise ValueError(f"{name} differs for every cell; were barcodes passed by mistake?")
-    if is_measurement(levels, n_cells) and not one_level:
-        raise ValueError(f"{name} is a measurement with {len(levels)} values; bin it first.")
-    return codes
-
-
-def _say_slow(n_cells: int) -> None:
-    """All cells are about to be compared with all: say so where that takes long."""
-    if n_cells > EXACT:
+    Both are numbers of cells: one of each, or one per group where groups are searched apart.
+    """
+    n_asked, pairs = np.sum(asked), np.sum(np.multiply(asked, among, dtype=float))
+    if n_asked > EXACT and pairs > EXACT**2:
         warnings.warn(
-            f"{n_cells:,} cells are compared with all others, and the time grows with the square "
-            "of that: use score, which asks fewer, or a subset drawn with sample_cells.",
-            stacklevel=4,
+            f"{n_asked:,} cells are compared in {pairs / 1e9:.1f} billion pairs, and these grow "
+            "with the square of the cells: use score, which asks fewer, or a subset drawn with "
+            "sample_cells.",
+            stacklevel=3,
         )
 
 
@@ -151,7 +130,7 @@ def _per_level(codes: np.ndarray, n: int, seed: int) -> np.ndarray:
 
 def _evenly(types: pd.Series, n: int, seed: int) -> np.ndarray:
     """Rows for a score that averages over types: as many of a rare type as of a frequent one."""
-    codes = _codes(types, len(types), "labels")
+    codes = label_codes(types, len(types), "labels")
     return _per_level(codes, max(n // (codes.max() + 1), 100), seed)
 
 
@@ -172,7 +151,6 @@ def _search(
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Yield rows, indices and distances of the k nearest other cells, block by block."""
     queries = np.arange(len(X)) if queries is None else queries
-    _say_slow(len(queries))
     X = X - X.mean(axis=0)  # the fast distances lose digits far from the origin
     norm = np.linalg.norm(X, axis=1)
     tree = NearestNeighbors().fit(X)
@@ -209,10 +187,16 @@ def nearest_neighbors(
     ------
     ValueError : unusable X or queries, or n_neighbors below 1.
     """
-    X = _embedding(X)
+    X = finite_embedding(X)
     if (number(n_neighbors, whole=True) or 0) < 1:
         raise ValueError("A neighbourhood must hold at least one other cell.")
     queries = _asked(queries, len(X))
+    say_slow(len(X) if queries is None else len(queries), len(X))
+    return find_neighbors(X, n_neighbors, queries)
+
+
+def find_neighbors(X: np.ndarray, n_neighbors: int, queries: np.ndarray | None = None) -> Neighbors:
+    """As `nearest_neighbors`, unchecked and unsaid."""
     n_asked = len(X) if queries is None else len(queries)
     shape = (n_asked, min(int(n_neighbors), len(X) - 1))
     found = Neighbors(np.empty(shape, np.int32), np.empty(shape))
@@ -224,15 +208,37 @@ def nearest_neighbors(
 def _shared(
     neighbors: Neighbors | None, X: np.ndarray, k: int, queries: np.ndarray | None = None
 ) -> Neighbors:
-    if neighbors is None or k < 1:
-        return nearest_neighbors(X, k, queries=queries)
+    if (number(k, whole=True) or 0) < 1:
+        raise ValueError("A neighbourhood must hold at least one other cell.")
+    if neighbors is None:
+        return find_neighbors(X, k, queries)
     shape, n_asked = neighbors.indices.shape, len(X) if queries is None else len(queries)
     if shape[0] != n_asked or shape[1] < k:
         raise ValueError(f"neighbors has shape {shape}; this score needs ({n_asked}, {k}) or more.")
     return Neighbors(neighbors.indices[:, :k], neighbors.distances[:, :k])
 
 
-def _graph(neighbors: Neighbors) -> csr_matrix:
+def _of_some(near: Neighbors, X: np.ndarray, some: np.ndarray, k: int) -> Neighbors:
+    """The k nearest of some cells, among these: read off those of all, or searched where too few.
+
+    ``some``: (n_cells,) whether a cell is one of them.
+    """
+    k = min(k, int(some.sum()) - 1)
+    place = (np.cumsum(some) - 1).astype(np.int32)  # its row among them
+    indices, distances = near.indices[some], near.distances[some]
+    first = np.argsort(~some[indices], axis=1, kind="stable")[:, :k]
+    found = Neighbors(
+        place[np.take_along_axis(indices, first, axis=1)],
+        np.take_along_axis(distances, first, axis=1),
+    )
+    few = np.flatnonzero(some[indices].sum(axis=1) < k)
+    if len(few):
+        found.indices[few], found.distances[few] = nearest_neighbors(X[some], k, queries=few)
+    return found
+
+
+def neighbor_graph(neighbors: Neighbors) -> csr_matrix:
+    """Cells x cells, 1 for each nearest other cell."""
     n, k = neighbors.indices.shape
     starts = np.arange(0, n * k + 1, k)
     return csr_matrix((np.ones(n * k), neighbors.indices.ravel(), starts), shape=(n, n))
@@ -316,13 +322,14 @@ def lisi(
     """
     if number(perplexity) is None or not 1 < perplexity < np.inf:
         raise ValueError(f"perplexity must be a number above 1, not {perplexity}.")
-    X = _embedding(X, at_least=int(perplexity) + 2)
+    X = finite_embedding(X, at_least=int(perplexity) + 2)
     table = labels if isinstance(labels, pd.DataFrame) else {"labels": labels}
-    codes = [_codes(column, len(X), name) for name, column in table.items()]
+    codes = [label_codes(column, len(X), name) for name, column in table.items()]
     k = min(int(3 * perplexity), len(X) - 1)
     queries = _asked(queries, len(X))
     n_asked = len(X) if queries is None else len(queries)
     if neighbors is None:
+        say_slow(n_asked, len(X))
         blocks = _search(X, k, queries)
     else:
         found = _shared(neighbors, X, k, queries)
@@ -386,13 +393,14 @@ def block_interval(
     ----------
     Lahiri 2003, Resampling Methods for Dependent Data, doi:10.1007/978-1-4757-3803-2
     """
-    X, values = _embedding(X), np.asarray(values, dtype=float)
+    X, values = finite_embedding(X), np.asarray(values, dtype=float)
     if values.shape != (len(X),):
         raise ValueError(f"values has shape {values.shape}; one for each of {len(X)} cells is due.")
     if not 0 < level < 1:
         raise ValueError("level must lie between 0 and 1.")
     if (n_blocks := round(len(X) / size)) < 2:
         raise ValueError(f"{len(X)} cells make no two blocks of {size}: too few for an interval.")
+    say_slow(len(X), n_blocks)
     blocks = MiniBatchKMeans(n_blocks, n_init=1, random_state=seed).fit_predict(X)
     parts = [values[blocks == block] for block in np.unique(blocks)]
     rng = np.random.default_rng(seed)
@@ -404,9 +412,9 @@ def block_interval(
 
 def mixing_reference(
     X: ArrayLike,
+    *,
     batch: ArrayLike,
     labels: ArrayLike | None = None,
-    *,
     seed: int = 0,
     neighbors: Neighbors | None = None,
     queries: ArrayLike | None = None,
@@ -429,10 +437,10 @@ def mixing_reference(
     ------
     ValueError : as `lisi`.
     """
-    X = _embedding(X)
-    shuffled = _codes(batch, len(X), "batch")
+    X = finite_embedding(X)
+    shuffled = label_codes(batch, len(X), "batch")
     groups = np.zeros(len(X)) if labels is None else labels
-    groups = _codes(groups, len(X), "labels", one_level=True)
+    groups = label_codes(groups, len(X), "labels", one_level=True)
     rng = np.random.default_rng(seed)
     for group in range(groups.max() + 1):
         inside = np.flatnonzero(groups == group)
@@ -473,9 +481,11 @@ def own_share(
     ------
     ValueError : unusable input.
     """
-    X = _embedding(X)
-    codes = _codes(labels, len(X), "labels")
+    X = finite_embedding(X)
+    codes = label_codes(labels, len(X), "labels")
     queries = _asked(queries, len(X))
+    if neighbors is None:
+        say_slow(len(X) if queries is None else len(queries), len(X))
     found = _shared(neighbors, X, min(n_neighbors, len(X) - 1), queries)
     own = codes if queries is None else codes[queries]
     return (codes[found.indices] == own[:, None]).mean(axis=1)
@@ -483,9 +493,9 @@ def own_share(
 
 def distance_ratio(
     X: ArrayLike,
+    *,
     batch: ArrayLike,
     groups: ArrayLike | None = None,
-    *,
     n_neighbors: int = 30,
     min_cells: int = 20,
     seed: int = 0,
@@ -514,15 +524,19 @@ def distance_ratio(
     ------
     ValueError : unusable input.
     """
-    X = _embedding(X)
-    codes = _codes(batch, len(X), "batch")
+    X = finite_embedding(X)
+    codes = label_codes(batch, len(X), "batch")
     groups = np.zeros(len(X)) if groups is None else groups
-    groups = _codes(groups, len(X), "groups", one_level=True)
+    groups = label_codes(groups, len(X), "groups", one_level=True)
     rng, ratios = np.random.default_rng(seed), np.full(len(X), np.nan)
+    sizes = np.zeros((groups.max() + 1, codes.max() + 1), int)
+    np.add.at(sizes, (groups, codes), 1)
+    sizes[sizes < min_cells] = 0
+    own_side = np.minimum(sizes, sizes.sum(axis=1, keepdims=True) - sizes)  # 0 where it is alone
+    say_slow(sizes, 2 * own_side)
     for group in range(groups.max() + 1):
-        inside = np.flatnonzero(groups == group)
-        enough = np.bincount(codes[inside], minlength=codes.max() + 1) >= min_cells
-        inside = inside[enough[codes[inside]]]
+        enough = sizes[group] > 0
+        inside = np.flatnonzero((groups == group) & enough[codes])
         for level in np.flatnonzero(enough) if enough.sum() > 1 else []:
             own, others = (inside[(codes[inside] == level) == same] for same in (True, False))
             n = min(len(own), len(others))
@@ -540,8 +554,8 @@ def distance_ratio(
 def known(
     X: ArrayLike,
     values: ArrayLike,
-    labels: ArrayLike | None = None,
     *,
+    labels: ArrayLike | None = None,
     n_neighbors: int = 30,
     neighbors: Neighbors | None = None,
     queries: ArrayLike | None = None,
@@ -563,7 +577,7 @@ def known(
     ValueError : unusable input, no type with 50 cells whose values differ, or fewer than 50 queries
         of a type that has 50 cells.
     """
-    X = _embedding(X)
+    X = finite_embedding(X)
     try:
         values = np.asarray(values, dtype=float)
     except (TypeError, ValueError):
@@ -571,8 +585,10 @@ def known(
     if values.shape != (len(X),) or not np.isfinite(values).all():
         raise ValueError(f"values must be {len(X)} finite numbers, one per cell.")
     groups = np.zeros(len(X)) if labels is None else labels
-    groups = _codes(groups, len(X), "labels", one_level=True)
+    groups = label_codes(groups, len(X), "labels", one_level=True)
     queries = _asked(queries, len(X))
+    if neighbors is None:
+        say_slow(len(X) if queries is None else len(queries), len(X))
     found = _shared(neighbors, X, min(n_neighbors, len(X) - 1), queries)
     guess, sizes = values[found.indices].mean(axis=1), np.bincount(groups)
     if queries is not None:
@@ -596,7 +612,6 @@ def known(
 
 
 def _silhouettes(X: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    _say_slow(len(X))
     with config_context(working_memory=128):  # MB, where scikit-learn takes 1 GB
         return silhouette_samples(X, codes)
 
@@ -622,11 +637,13 @@ def silhouette_label(X: ArrayLike, labels: ArrayLike) -> float:
     Luecken et al. 2022, doi:10.1038/s41592-021-01336-8
     Rautenstrauch & Ohler 2025, doi:10.1038/s41587-025-02743-4
     """
-    X = _embedding(X)
-    return float((_silhouettes(X, _codes(labels, len(X), "labels")).mean() + 1) / 2)
+    X = finite_embedding(X)
+    codes = label_codes(labels, len(X), "labels")
+    say_slow(len(X), len(X))
+    return float((_silhouettes(X, codes).mean() + 1) / 2)
 
 
-def silhouette_batch(X: ArrayLike, batch: ArrayLike, labels: ArrayLike) -> float:
+def silhouette_batch(X: ArrayLike, *, batch: ArrayLike, labels: ArrayLike) -> float:
     """Overlap of the batches within each cell type: mean of 1 - abs(silhouette of the batch).
 
     Range 0 to 1, higher is better. Each type counts the same; types of one batch are left out.
@@ -647,14 +664,14 @@ def silhouette_batch(X: ArrayLike, batch: ArrayLike, labels: ArrayLike) -> float
     Luecken et al. 2022, doi:10.1038/s41592-021-01336-8
     Rautenstrauch & Ohler 2025, doi:10.1038/s41587-025-02743-4
     """
-    X = _embedding(X)
-    batch = _codes(batch, len(X), "batch")
-    labels = _codes(labels, len(X), "labels", one_level=True)
-    means = []
-    for label in range(labels.max() + 1):
-        inside = labels == label
-        if 1 < len(np.unique(batch[inside])) < inside.sum():
-            means.append(1 - np.abs(_silhouettes(X[inside], batch[inside])).mean())
+    X = finite_embedding(X)
+    batch = label_codes(batch, len(X), "batch")
+    labels = label_codes(labels, len(X), "labels", one_level=True)
+    each = [labels == label for label in range(labels.max() + 1)]
+    each = [rows for rows in each if 1 < len(np.unique(batch[rows])) < rows.sum()]
+    sizes = [rows.sum() for rows in each]
+    say_slow(sizes, sizes)
+    means = [1 - np.abs(_silhouettes(X[rows], batch[rows])).mean() for rows in each]
     if not means:
         raise ValueError("No label has cells of two batches, so their overlap is not defined.")
     return float(np.mean(means))
@@ -691,9 +708,11 @@ def graph_connectivity(
     ----------
     Luecken et al. 2022, doi:10.1038/s41592-021-01336-8
     """
-    X = _embedding(X)
-    labels = _codes(labels, len(X), "labels", one_level=True)
-    graph = _graph(_shared(neighbors, X, min(n_neighbors, len(X)) - 1))
+    X = finite_embedding(X)
+    labels = label_codes(labels, len(X), "labels", one_level=True)
+    if neighbors is None:
+        say_slow(len(X), len(X))
+    graph = neighbor_graph(_shared(neighbors, X, min(n_neighbors, len(X)) - 1))
     shares = []
     for label in range(labels.max() + 1):
         inside = np.flatnonzero(labels == label)
@@ -722,8 +741,8 @@ def pc_regression(X: ArrayLike, covariate: ArrayLike) -> float:
     ----------
     Buettner et al. 2019, doi:10.1038/s41592-018-0254-1
     """
-    X = _embedding(X)
-    codes = _codes(covariate, len(X), "covariate")
+    X = finite_embedding(X)
+    codes = label_codes(covariate, len(X), "covariate")
     same = (X[0] == X).all()  # asked before the mean is subtracted, which may round
     X = X - X.mean(axis=0)
     total = (X**2).sum()
@@ -763,9 +782,9 @@ def pc_regression_comparison(
 
 def kbet(
     X: ArrayLike,
+    *,
     batch: ArrayLike,
     labels: ArrayLike | None = None,
-    *,
     n_neighbors: int | None = None,
     alpha: float = 0.05,
     queries: ArrayLike | None = None,
@@ -799,21 +818,23 @@ def kbet(
     Buettner et al. 2019, doi:10.1038/s41592-018-0254-1
     Luecken et al. 2022, doi:10.1038/s41592-021-01336-8
     """
-    X = _embedding(X, at_least=10)
-    batch = _codes(batch, len(X), "batch")
+    X = finite_embedding(X, at_least=10)
+    batch = label_codes(batch, len(X), "batch")
     labels = np.zeros(len(X)) if labels is None else labels
-    labels = _codes(labels, len(X), "labels", one_level=True)
+    labels = label_codes(labels, len(X), "labels", one_level=True)
     queries = np.arange(len(X)) if queries is None else _asked(queries, len(X))
+    is_asked, n_types = np.isin(np.arange(len(X)), queries), labels.max() + 1
+    say_slow(np.bincount(labels[is_asked], minlength=n_types), np.bincount(labels))
     passed = []
-    for label in range(labels.max() + 1):
+    for label in range(n_types):
         inside = np.flatnonzero(labels == label)
         local = pd.factorize(batch[inside])[0]
         sizes = np.bincount(local)
-        asked = np.flatnonzero(np.isin(inside, queries))
+        asked = np.flatnonzero(is_asked[inside])
         if len(inside) < 10 or len(sizes) < 2 or not len(asked):
             continue
         k = min(n_neighbors or int(np.clip(sizes.mean() // 4, 10, 70)), len(inside))
-        around = nearest_neighbors(X[inside], k - 1, queries=asked).indices
+        around = _shared(None, X[inside], k - 1, asked).indices
         observed = _count(np.column_stack([local[asked], local[around]]), len(sizes))
         expected = k * sizes / len(inside)
         statistic = ((observed - expected) ** 2 / expected).sum(axis=1)
@@ -865,15 +886,15 @@ def nmi(labels_true: ArrayLike, labels_pred: ArrayLike) -> float:
 
 
 def _pair(labels_true: ArrayLike, labels_pred: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    true = _codes(labels_true, len(labels_true), "labels_true", one_level=True)
+    true = label_codes(labels_true, len(labels_true), "labels_true", one_level=True)
     if not len(true):
         raise ValueError("There are no cells, so there are no groups to compare.")
-    return true, _codes(labels_pred, len(true), "labels_pred", one_level=True)
+    return true, label_codes(labels_pred, len(true), "labels_pred", one_level=True)
 
 
-def _leiden(neighbors: Neighbors, resolutions: Iterable[float], seed: int) -> list[np.ndarray]:
+def leiden(neighbors: Neighbors, resolutions: Iterable[float], seed: int) -> list[np.ndarray]:
     """Leiden clusters at each resolution, of a graph without weights; the largest is 0."""
-    edges = _graph(neighbors).tocoo()
+    edges = neighbor_graph(neighbors).tocoo()
     n_cells = len(neighbors.indices)
     graph = igraph.Graph(n_cells, np.column_stack([edges.row, edges.col])).simplify()
     found = []
@@ -922,27 +943,16 @@ def best_clusters(
     Traag et al. 2019, doi:10.1038/s41598-019-41695-z
     Luecken et al. 2022, doi:10.1038/s41592-021-01336-8
     """
-    X = _embedding(X)
-    labels = _codes(labels, len(X), "labels")
+    X = finite_embedding(X)
+    labels = label_codes(labels, len(X), "labels")
+    if neighbors is None:
+        say_slow(len(X), len(X))
     near = _shared(neighbors, X, min(n_neighbors, len(X)) - 1)
-    tried = _leiden(near, np.arange(2, 21, 2) / 10, seed)
+    tried = leiden(near, np.arange(2, 21, 2) / 10, seed)
     return max(tried, key=lambda clusters: nmi(labels, clusters))
 
 
 # --- tables -----------------------------------------------------------------------------------
-
-
-def _parts(adata: AnnData, use_rep: str, *columns: str) -> tuple[np.ndarray, list[pd.Series]]:
-    if not isinstance(use_rep, str) or use_rep not in adata.obsm:
-        raise KeyError(f"adata.obsm has no {shown(use_rep)}; it has {list(adata.obsm)}.")
-    for column in columns:
-        if not isinstance(column, str):
-            raise TypeError(f"Name one column of adata.obs, not {shown(column)}.")
-        if column not in adata.obs:
-            raise KeyError(f"adata.obs has no column {column!r}; it has {list(adata.obs)}.")
-        if adata.obs[column].ndim > 1:
-            raise ValueError(f"adata.obs has several columns {column!r}; rename all but one.")
-    return _embedding(adata.obsm[use_rep]), [adata.obs[c].reset_index(drop=True) for c in columns]
 
 
 def score(
@@ -994,7 +1004,7 @@ def score(
     Luecken et al. 2022, doi:10.1038/s41592-021-01336-8
     """
     columns = [batch_key] if label_key is None else [batch_key, label_key]
-    X, (batch, *labels) = _parts(adata, use_rep, *columns)
+    X, (batch, *labels) = read_parts(adata, use_rep, *columns)
     queries = _draw(len(X), n_queries, seed)
     neighbors = nearest_neighbors(X, queries=queries)
     ilisi = lisi(X, batch, neighbors=neighbors, queries=queries)
@@ -1015,7 +1025,7 @@ def score(
             asked = queries if near else sample_cells(int(keep.sum()), len(queries), seed=seed)
             values |= _sampled_scores(*typed, seed, near, asked, intervals)
     if baseline is not None:
-        before, _ = _parts(adata, baseline)
+        before, _ = read_parts(adata, baseline)
         values["PCR comparison"] = pc_regression_comparison(before, X, batch)
     found = pd.Series({m[0]: values[m[0]] for m in METRICS if m[0] in values}, name=use_rep)
     if queries is not None:
@@ -1057,8 +1067,8 @@ def _label_scores(
     near = near or nearest_neighbors(X)
     clisi = float(np.median(lisi(X, types, neighbors=near)))
     return _among(X, types, seed, near) | {
-        "kBET": kbet(X, batch, types),
-        "Silhouette batch": silhouette_batch(X, batch, types),
+        "kBET": kbet(X, batch=batch, labels=types),
+        "Silhouette batch": silhouette_batch(X, batch=batch, labels=types),
         "cLISI": clisi,
         "cLISI scaled": (types.nunique() - clisi) / (types.nunique() - 1),
     }
@@ -1078,10 +1088,10 @@ def _sampled_scores(
     intervals["cLISI"] = lisi_interval(clisi)
     clisi = float(np.median(clisi))
     even = _evenly(types, len(queries), seed)
-    parts = (a.iloc[even] for a in (batch, types))
+    evenly = {"batch": batch.iloc[even], "labels": types.iloc[even]}
     return _among(X[queries], types[queries], seed) | {
-        "kBET": kbet(X, batch, types, queries=even),
-        "Silhouette batch": silhouette_batch(X[even], *parts),
+        "kBET": kbet(X, batch=batch, labels=types, queries=even),
+        "Silhouette batch": silhouette_batch(X[even], **evenly),
         "cLISI": clisi,
         "cLISI scaled": (types.nunique() - clisi) / (types.nunique() - 1),
     }
@@ -1178,18 +1188,21 @@ def three_numbers(
     named = use_reps if isinstance(use_reps, Mapping) else {key: key for key in use_reps}
     rows, sampled = {}, {}
     for name, rep in named.items():
-        X, (batch, labels, keep) = _parts(adata, rep, batch_key, label_key, keep_key)
+        X, (batch, labels, keep) = read_parts(adata, rep, batch_key, label_key, keep_key)
         typed = ~labels.isin(_skipped(ignore)).to_numpy()
         queries, of_typed = _draw(len(X), n_queries, seed), None
         if queries is not None:
             of_typed = sample_cells(int(typed.sum()), len(queries), seed=seed)
         near = nearest_neighbors(X, queries=queries)
-        # the same search serves where every cell has a type: the same cells are asked
-        among = near if typed.all() else nearest_neighbors(X[typed], 30, queries=of_typed)
+        if queries is None:
+            among = _of_some(near, X, typed, 30)
+        else:  # other cells are asked, unless all have a type
+            among = near if typed.all() else nearest_neighbors(X[typed], 30, queries=of_typed)
         if pd.api.types.is_numeric_dtype(keep) and not pd.api.types.is_bool_dtype(keep):
             even = None if queries is None else _evenly(labels[typed], len(queries), seed)
             found = among if even is None else None
-            kept = known(X[typed], keep[typed], labels[typed], neighbors=found, queries=even)
+            how = {"neighbors": found, "queries": even}
+            kept = known(X[typed], keep[typed], labels=labels[typed], **how)
         else:
             kept = own_share(X, keep, neighbors=near, queries=queries).mean()
         mixing = lisi(X, batch, neighbors=near, queries=queries)
@@ -1242,9 +1255,9 @@ def lisi_by_type(
     ----------
     Korsunsky et al. 2019, doi:10.1038/s41592-019-0619-0
     """
-    X, (batch, labels) = _parts(adata, use_rep, batch_key, label_key)
+    X, (batch, labels) = read_parts(adata, use_rep, batch_key, label_key)
     named = ~labels.isin(_skipped(ignore)).to_numpy()
-    _codes(labels[named], int(named.sum()), label_key, one_level=True)
+    label_codes(labels[named], int(named.sum()), label_key, one_level=True)
     queries = np.arange(len(X))
     if n_queries is not None or len(X) > EXACT:
         n_queries = SAMPLE // 10 if n_queries is None else n_queries

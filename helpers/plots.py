@@ -120,7 +120,7 @@ def embedding(
     """
     fig, ax = plt.subplots(figsize=(5.5, 4), layout="constrained")
     _draw(ax, _coordinates(adata, basis), _values(adata, color), title or color, on_data)
-    return _closed(_grown(fig, 1, 1))
+    return closed(_grown(fig, 1, 1))
 
 
 def before_after(
@@ -144,7 +144,7 @@ def before_after(
         values = _values(adata, name)
         _draw(row[0], left, values, f"{titles[0]}: {name}", on_data, legend=False)
         _draw(row[1], right, values, f"{titles[1]}: {name}", on_data)
-    return _closed(_grown(fig, len(colors), 2))
+    return closed(_grown(fig, len(colors), 2))
 
 
 def convergence(records: Mapping) -> Figure:
@@ -173,7 +173,7 @@ def convergence(records: Mapping) -> Figure:
     ax.set(xlabel="round", ylabel="objective, relative to the start")
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend()
-    return _closed(fig)
+    return closed(fig)
 
 
 def scores(table: pd.DataFrame, better: Mapping[str, str] | None = None) -> Figure:
@@ -202,10 +202,10 @@ def scores(table: pd.DataFrame, better: Mapping[str, str] | None = None) -> Figu
         ax.margins(x=0.15, y=0.15)
     for ax in axes.flat[table.shape[1] :]:
         ax.axis("off")
-    return _closed(fig)
+    return closed(fig)
 
 
-def _closed(fig: Figure) -> Figure:
+def closed(fig: Figure) -> Figure:
     """Take the figure from pyplot, or a notebook would show it twice: as open, and as returned."""
     plt.close(fig)
     return fig

@@ -19,7 +19,7 @@ import pooch
 import scanpy as sc
 import scipy.sparse as sp
 
-from helpers.data import _cache, load_pbmc, sha256
+from helpers.data import cache_folder, load_pbmc, sha256
 
 FOLDER = "HARMONY_COURSE_DATA"
 NEEDS_FILES = "# needs the fetched files"  # the first line of a cell that does
@@ -286,7 +286,7 @@ def _file(name: str) -> Path:
                 f"{ADDRESSES[folder]}/{file}",
                 known_hash=f"sha256:{SHA256[name]}",
                 fname=file,
-                path=Path(_cache()) / folder,
+                path=Path(cache_folder()) / folder,
                 # seconds to connect, and between two pieces
                 downloader=pooch.HTTPDownloader(progressbar=True, timeout=(5, 30)),
             )

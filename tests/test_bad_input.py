@@ -346,10 +346,15 @@ SCORES = {  # score(X, batch, types), what it reads, its range
     "lisi": (lambda X, b, t: metrics.lisi(X, b, perplexity=5), "Xb", 1, 60),
     "lisi of both": (lambda X, b, t: metrics.lisi(X, pd.DataFrame({1: b, 2: t})), "Xbt", 1, 60),
     "silhouette label": (lambda X, b, t: metrics.silhouette_label(X, t), "Xt", 0, 1),
-    "silhouette batch": (metrics.silhouette_batch, "Xbt", 0, 1),
+    "silhouette batch": (
+        lambda X, b, t: metrics.silhouette_batch(X, batch=b, labels=t),
+        "Xbt",
+        0,
+        1,
+    ),
     "graph connectivity": (lambda X, b, t: metrics.graph_connectivity(X, t), "Xt", 0, 1),
     "PC regression": (lambda X, b, t: metrics.pc_regression(X, b), "Xb", 0, 1),
-    "kBET": (metrics.kbet, "Xbt", 0, 1),
+    "kBET": (lambda X, b, t: metrics.kbet(X, batch=b, labels=t), "Xbt", 0, 1),
     "ARI": (lambda X, b, t: metrics.ari(b, t), "bt", -0.5, 1),
     "NMI": (lambda X, b, t: metrics.nmi(b, t), "bt", 0, 1),
 }

@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import re
 import subprocess
 import sys
 import warnings
@@ -343,7 +344,13 @@ MISTAKES = {
         "2 for batch, run, not 4; there is no theta per batch",
     ),
     "theta in words": (cells, {"theta": "2"}, ValueError, "one per variable, and is not '2'"),
-    "theta of a dictionary": (cells, {"theta": {"a": 1}}, ValueError, "and is not {'a': 1}"),
+    "theta of a dictionary": (
+        cells,
+        {"theta": {"a": 1, "b": 2}},
+        ValueError,
+        "and is not {'a': 1, 'b': 2}; there is no theta per batch, but lamb takes one number per "
+        "batch, and tau lowers theta in small ones",
+    ),
     "theta NaN": (cells, {"theta": np.nan}, ValueError, "finite and not negative"),
     "no theta at all": (cells, {"theta": []}, ValueError, "one per variable, and is not []"),
     "key None": (cells, {"key": None}, TypeError, "a list of them, and is not None"),
@@ -366,14 +373,19 @@ MISTAKES = {
     "unknown parameter": (cells, {"thetta": 1}, TypeError, "'thetta' (did you mean 'theta'?)"),
     "R's name": (cells, {"max.iter.harmony": 5}, TypeError, "did you mean 'max_iter_harmony'?"),
     "scanpy's name": (cells, {"n_clusters": 5}, TypeError, "did you mean 'nclust'?"),
-    "random_state": (cells, {"random_state": 1}, TypeError, "by itself: use seed=."),
-    "rng": (cells, {"rng": 1}, TypeError, "by itself: use seed=."),
-    "vars_use": (cells, {"vars_use": "run"}, TypeError, "by itself: it comes from adata."),
+    "meta_data": (cells, {"meta_data": 1}, TypeError, "by itself, from adata: leave it out."),
     "reference_values": (
         cells,
         {"reference_values": ["a"]},
         TypeError,
-        "corrects all cells and holds none fixed",
+        "map new cells onto the old ones (lesson 14) or correct all of them together",
+    ),
+    "cluster_prior": (cells, {"cluster_prior": 1}, TypeError, "nclust says how many"),
+    "plot_convergence": (
+        cells,
+        {"plot_convergence": True},
+        TypeError,
+        "helpers.plots.convergence, which draws the objective",
     ),
     "no rounds": (cells, {"max_iter_harmony": 0}, ValueError, "whole number, at least 1, not 0"),
     "negative rounds": (cells, {"max_iter_harmony": -1}, ValueError, "at least 1, not -1"),
@@ -428,6 +440,34 @@ def test_a_mistake_gets_one_sentence_and_changes_nothing(mistake, view):
     message = str(caught.value.args[0])
     assert words in message
     assert "\n" not in message
+    assert_unchanged(adata, before)
+
+
+OFFERED = {  # what people write: what they mean
+    **dict.fromkeys(("max_iter", "maxiter", "n_iter", "max.iter.harmony"), "max_iter_harmony"),
+    **dict.fromkeys(("lambda_", "lam", "lambda", "ridge_lambda"), "lamb"),
+    **dict.fromkeys(("tol", "epsilon", "tol_harmony", "epsilon.harmony"), "epsilon_harmony"),
+    **dict.fromkeys(("K", "n_clusters", "n_clust"), "nclust"),
+    **dict.fromkeys(("n_jobs", "n_cores"), "ncores"),
+    **dict.fromkeys(("batch_key", "group_by_vars", "vars_use", "keys"), "key"),
+    **dict.fromkeys(("reduction", "use_rep"), "basis"),
+    **dict.fromkeys(("random_state", "rng", "seeds"), "seed"),
+    **dict.fromkeys(("thetas", "theata"), "theta"),
+    "max_iter_clustering": "max_iter_kmeans",
+    "key_added": "adjusted_basis",
+    "backned": "backend",
+}
+
+
+@pytest.mark.parametrize("slip", OFFERED)
+def test_a_slip_is_offered_the_name_that_is_meant(slip):
+    meant = OFFERED[slip]
+    if meant == "ncores" and meant not in inspect.signature(harmonypy.run_harmony).parameters:
+        pytest.skip("this harmonypy counts no cores")
+    adata, key = cells(), {} if meant == "key" else {"key": "batch"}
+    before = contents(adata)
+    with pytest.raises(TypeError, match=re.escape(f"{slip!r} (did you mean {meant!r}?)")):
+        harmonize(adata, **key, **{slip: 5})
     assert_unchanged(adata, before)
 
 

@@ -1,8 +1,10 @@
 """Each score against its definition written out with loops, and against published programs."""
 
+import inspect
 import itertools
 import random
 import re
+import warnings
 
 import anndata as ad
 import harmonypy
@@ -13,7 +15,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import chi2
 
-from helpers import data, integrate, metrics
+from helpers import data, integrate, kept, metrics
 
 
 def cells(n=240, dims=6, seed=0, shift=0.8):
@@ -214,13 +216,17 @@ def test_silhouettes():
     by_type = [
         1 - np.abs(slow_silhouettes(X[types == t], batch[types == t])).mean() for t in set(types)
     ]
-    assert metrics.silhouette_batch(X, batch, types) == pytest.approx(np.mean(by_type), abs=1e-12)
+    assert metrics.silhouette_batch(X, batch=batch, labels=types) == pytest.approx(
+        np.mean(by_type), abs=1e-12
+    )
     # A type with cells of one batch has nothing to overlap: left out.
     batch[types == "B"] = "x"
     left = [
         1 - np.abs(slow_silhouettes(X[types == t], batch[types == t])).mean() for t in ("NK", "T")
     ]
-    assert metrics.silhouette_batch(X, batch, types) == pytest.approx(np.mean(left), abs=1e-12)
+    assert metrics.silhouette_batch(X, batch=batch, labels=types) == pytest.approx(
+        np.mean(left), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("n_neighbors", [3, 4, 15])
@@ -254,25 +260,27 @@ def test_pc_regression():
 
 def test_kbet():
     X, types, batch = cells()
-    value = metrics.kbet(X, batch, n_neighbors=25)
+    value = metrics.kbet(X, batch=batch, n_neighbors=25)
     assert value == pytest.approx(slow_kbet(X, batch, 25), abs=1e-12)
     by_type = []
     for t in set(types):
         inside = types == t
         k = int(np.clip(np.unique(batch[inside], return_counts=True)[1].mean() // 4, 10, 70))
         by_type.append(slow_kbet(X[inside], batch[inside], k))
-    assert metrics.kbet(X, batch, types) == pytest.approx(np.mean(by_type), abs=1e-12)
+    assert metrics.kbet(X, batch=batch, labels=types) == pytest.approx(np.mean(by_type), abs=1e-12)
     X, _, batch = cells(700, shift=2)
-    assert metrics.kbet(X, batch) == metrics.kbet(X, batch, n_neighbors=70)
-    assert metrics.kbet(X, batch) != metrics.kbet(X, batch, n_neighbors=60)
-    assert metrics.kbet(X[:40], batch[:40]) == metrics.kbet(X[:40], batch[:40], n_neighbors=10)
+    assert metrics.kbet(X, batch=batch) == metrics.kbet(X, batch=batch, n_neighbors=70)
+    assert metrics.kbet(X, batch=batch) != metrics.kbet(X, batch=batch, n_neighbors=60)
+    assert metrics.kbet(X[:40], batch=batch[:40]) == metrics.kbet(
+        X[:40], batch=batch[:40], n_neighbors=10
+    )
 
 
 def test_kbet_passes_random_batches_and_fails_separated_ones():
     rng = np.random.default_rng(2)
     X, batch = rng.normal(size=(1500, 8)), rng.permutation(np.repeat(["x", "y", "z"], 500))
-    assert 0.9 < metrics.kbet(X, batch) <= 1
-    assert metrics.kbet(X + 100 * (batch == "y")[:, None], batch) == 0
+    assert 0.9 < metrics.kbet(X, batch=batch) <= 1
+    assert metrics.kbet(X + 100 * (batch == "y")[:, None], batch=batch) == 0
 
 
 def test_ari_and_nmi():
@@ -301,10 +309,12 @@ def test_best_clusters_finds_clear_types_and_repeats_itself():
 SCORES = {
     "lisi": lambda X, types, batch: metrics.lisi(X, batch).mean(),
     "silhouette_label": lambda X, types, batch: metrics.silhouette_label(X, types),
-    "silhouette_batch": lambda X, types, batch: metrics.silhouette_batch(X, batch, types),
+    "silhouette_batch": lambda X, types, batch: metrics.silhouette_batch(
+        X, batch=batch, labels=types
+    ),
     "graph_connectivity": lambda X, types, batch: metrics.graph_connectivity(X, types, 4),
     "pc_regression": lambda X, types, batch: metrics.pc_regression(X, batch),
-    "kbet": lambda X, types, batch: metrics.kbet(X, batch, types),
+    "kbet": lambda X, types, batch: metrics.kbet(X, batch=batch, labels=types),
 }
 
 
@@ -341,8 +351,8 @@ def test_score_holds_what_the_single_functions_return():
     expected = {
         "iLISI": ilisi,
         "iLISI scaled": ilisi - 1,
-        "kBET": metrics.kbet(Y, batch, types),
-        "Silhouette batch": metrics.silhouette_batch(Y, batch, types),
+        "kBET": metrics.kbet(Y, batch=batch, labels=types),
+        "Silhouette batch": metrics.silhouette_batch(Y, batch=batch, labels=types),
         "PC regression": metrics.pc_regression(Y, batch),
         "PCR comparison": metrics.pc_regression_comparison(X, Y, batch),
         "Graph connectivity": metrics.graph_connectivity(Y, types),
@@ -518,9 +528,9 @@ def test_other_errors():
     with pytest.raises(ValueError, match="nothing before"):
         metrics.pc_regression_comparison(np.array([[0.0], [1]] * 2), X[:4], ["x", "x", "y", "y"])
     with pytest.raises(ValueError, match="two batches"):
-        metrics.kbet(X, batch, batch)
+        metrics.kbet(X, batch=batch, labels=batch)
     with pytest.raises(ValueError, match="two batches"):
-        metrics.silhouette_batch(X, batch, batch)
+        metrics.silhouette_batch(X, batch=batch, labels=batch)
     with pytest.raises(ValueError, match="labels_pred has 99 values for 100 cells"):
         metrics.ari(types, types[:-1])
     with pytest.raises(ValueError, match="labels_true is missing"):
@@ -559,10 +569,13 @@ def test_scib_metrics_gives_the_same_numbers():
         )
 
     pairs = {
-        "kBET": (metrics.kbet(X, batch, n_neighbors=50), scib.kbet(including_itself(50), batch)[0]),
+        "kBET": (
+            metrics.kbet(X, batch=batch, n_neighbors=50),
+            scib.kbet(including_itself(50), batch)[0],
+        ),
         "silhouette label": (metrics.silhouette_label(X, types), scib.silhouette_label(X, types)),
         "silhouette batch": (
-            metrics.silhouette_batch(X, batch, types),
+            metrics.silhouette_batch(X, batch=batch, labels=types),
             scib.silhouette_batch(X, types, batch),
         ),
         "graph connectivity": (
@@ -604,7 +617,7 @@ def test_own_share_and_known_by_their_definitions():
     by_type = [
         np.corrcoef(guess[labels == t], values[labels == t])[0, 1] ** 2 for t in np.unique(labels)
     ]
-    assert metrics.known(X, values, labels) == pytest.approx(np.mean(by_type))
+    assert metrics.known(X, values, labels=labels) == pytest.approx(np.mean(by_type))
     assert metrics.known(X, X[:, 0]) > 0.3 > 0.1 > metrics.known(X, values)
 
 
@@ -615,7 +628,7 @@ def test_known_does_not_count_what_sets_the_types_apart():
     X = rng.normal(size=(200, 3)) + 50 * (labels == "b")[:, None]
     values = rng.normal(size=200) + 50 * (labels == "b")
     assert metrics.known(X, values) > 0.9
-    assert metrics.known(X, values, labels) < 0.1
+    assert metrics.known(X, values, labels=labels) < 0.1
 
 
 @pytest.mark.parametrize("values", [np.ones(60), np.full(60, np.nan), np.arange(59.0)])
@@ -630,9 +643,9 @@ def test_mixing_reference_within_types_where_composition_differs():
     labels = np.repeat(["a", "b"], 300)
     X = rng.normal(size=(600, 5)) + 30 * (labels == "b")[:, None]
     batch = np.where(rng.random(600) < np.where(labels == "a", 0.95, 0.05), "1", "2")
-    within = metrics.mixing_reference(X, batch, labels)
+    within = metrics.mixing_reference(X, batch=batch, labels=labels)
     assert within == pytest.approx(np.median(metrics.lisi(X, batch)), abs=0.1)
-    assert within < 1.3 < 1.7 < metrics.mixing_reference(X, batch)
+    assert within < 1.3 < 1.7 < metrics.mixing_reference(X, batch=batch)
 
 
 def three(cells, **keys):
@@ -664,10 +677,27 @@ def test_three_numbers_tell_a_good_correction_from_two_bad_ones():
     cells.obs["type"] = np.where(np.arange(n) < 50, "unassigned", cells.obs["type"])
     kept = three(cells, keep_key="score").loc["good", "biology kept"]
     named = (cells.obs["type"] != "unassigned").to_numpy()
-    part = [cells.obs[c].to_numpy()[named] for c in ("score", "type")]
-    assert kept == pytest.approx(metrics.known(X[named], *part))
+    score, kind = (cells.obs[c].to_numpy()[named] for c in ("score", "type"))
+    assert kept == pytest.approx(metrics.known(X[named], score, labels=kind))
     with pytest.raises(KeyError, match="no column 'lane'"):
         three(cells, keep_key="lane")
+
+
+@pytest.mark.parametrize("named", [0.05, 0.2, 0.6, 0.95])
+def test_three_numbers_of_few_named_cells_are_those_of_a_search_among_these(named):
+    """Read off the neighbours among all, or searched where these hold too few of them."""
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(2000, 4))
+    obs = pd.DataFrame(rng.integers(0, 2, (2000, 3)), columns=["batch", "type", "kept"]).astype(str)
+    some = (rng.random(2000) < named) | (X[:, 0] > 2)  # crowded in one place, rare elsewhere
+    obs.loc[~some, "type"] = "unassigned"
+    obs["score"] = X[:, 1] + rng.normal(size=2000)
+    obs.index = obs.index.astype(str)
+    cells = ad.AnnData(obs=obs, obsm={"good": X, "bad": X})
+    found = three(cells, keep_key="score").loc["good"]
+    kind, score = obs["type"][some], obs["score"][some]
+    assert found["types apart"] == metrics.own_share(X[some], kind).mean()
+    assert found["biology kept"] == metrics.known(X[some], score, labels=kind)
 
 
 # --- many cells: some are asked about all -----------------------------------------------------
@@ -698,7 +728,9 @@ def test_score_of_many_cells_is_near_the_exact_one_and_says_its_error(many):
     assert (sampled["n_cells"], sampled["n_queries"]) == (60_000, 10_000)
     X, lane, types = many.obsm["X"], many.obs["lane"], many.obs["type"]
     typed = (types != "unassigned").to_numpy()
-    with pytest.warns(UserWarning, match="60,000 cells are compared .* use score, which asks"):
+    with pytest.warns(
+        UserWarning, match="60,000 cells are compared in 3.6 billion .* use score, which asks"
+    ):
         exact = float(np.median(metrics.lisi(X, lane)))
     low, high = sampled["iLISI"]
     assert low <= exact <= high
@@ -707,7 +739,7 @@ def test_score_of_many_cells_is_near_the_exact_one_and_says_its_error(many):
     assert sampled["cLISI"][0] <= found["cLISI"] <= sampled["cLISI"][1]
     assert found["PC regression"] == metrics.pc_regression(X, lane)
     assert found["kBET"] == pytest.approx(
-        metrics.kbet(X[typed], lane[typed], types[typed]), abs=0.02
+        metrics.kbet(X[typed], batch=lane[typed], labels=types[typed]), abs=0.02
     )
     # What is said of the drawn cells alone is exactly that.
     rows = np.flatnonzero(typed)[metrics.sample_cells(int(typed.sum()))]
@@ -746,10 +778,14 @@ def test_queries_get_the_values_they_have_among_all():
             function(X, labels, queries=few), function(X, labels)[few], strict=True
         )
     every = np.arange(len(X))
-    assert metrics.kbet(X, batch, types, queries=every) == metrics.kbet(X, batch, types)
-    assert metrics.known(X, X[:, 0], types, queries=every) == metrics.known(X, X[:, 0], types)
-    reference = metrics.mixing_reference(X, batch, queries=every)
-    assert reference == metrics.mixing_reference(X, batch)
+    assert metrics.kbet(X, batch=batch, labels=types, queries=every) == metrics.kbet(
+        X, batch=batch, labels=types
+    )
+    assert metrics.known(X, X[:, 0], labels=types, queries=every) == metrics.known(
+        X, X[:, 0], labels=types
+    )
+    reference = metrics.mixing_reference(X, batch=batch, queries=every)
+    assert reference == metrics.mixing_reference(X, batch=batch)
 
 
 def cells_of_three_types():
@@ -807,10 +843,10 @@ def test_known_refuses_queries_that_miss_a_type():
     for order in (slice(None), slice(None, None, -1)):  # the rare type comes after, or before
         labels = types[order]
         often, rare = (np.flatnonzero(labels == name) for name in ("often", "rare"))
-        metrics.known(X, values, labels, queries=np.r_[often[:50], rare[:50]])
+        metrics.known(X, values, labels=labels, queries=np.r_[often[:50], rare[:50]])
         for n in (49, 1, 0):
             with pytest.raises(ValueError, match=f"A type of 60 cells has {n} among the queries"):
-                metrics.known(X, values, labels, queries=np.r_[often, rare[:n]])
+                metrics.known(X, values, labels=labels, queries=np.r_[often, rare[:n]])
 
 
 def test_the_interval_holds_on_the_embedded_cells():
@@ -865,13 +901,13 @@ def test_words_for_missing_labels_are_missing_everywhere():
     for call in [
         lambda: metrics.lisi(X, words),
         lambda: metrics.own_share(X, words),
-        lambda: metrics.kbet(X, batch, words),
+        lambda: metrics.kbet(X, batch=batch, labels=words),
         lambda: metrics.silhouette_label(X, words),
         lambda: metrics.silhouette_batch(X, batch=batch, labels=words),
         lambda: metrics.graph_connectivity(X, words),
         lambda: metrics.pc_regression(X, words),
         lambda: metrics.ari(words, batch),
-        lambda: metrics.mixing_reference(X, words),
+        lambda: metrics.mixing_reference(X, batch=words),
     ]:
         with pytest.raises(ValueError, match=r"is missing for .* of 400 cells"):
             call()
@@ -906,7 +942,7 @@ def shifted(shift, n=600, seed=0, share=0.5):
 
 
 def ratio(X, batch, groups=None, **options):
-    return np.nanmedian(metrics.distance_ratio(X, batch, groups, **options))
+    return np.nanmedian(metrics.distance_ratio(X, batch=batch, groups=groups, **options))
 
 
 def test_distance_ratio_is_one_without_an_effect_and_grows_with_it():
@@ -927,7 +963,7 @@ def test_distance_ratio_within_types_is_blind_to_composition(share):
 def test_distance_ratio_without_types_takes_composition_for_an_effect():
     """Why the types are asked for: here there is none."""
     X, batch, types = shifted(0, share=0.98)
-    assert np.nanquantile(metrics.distance_ratio(X, batch), 0.9) > 1.05
+    assert np.nanquantile(metrics.distance_ratio(X, batch=batch), 0.9) > 1.05
     assert ratio(X, batch, types, min_cells=5) == pytest.approx(1, abs=0.15)
 
 
@@ -935,7 +971,7 @@ def test_distance_ratio_by_its_definition():
     """With as many cells in both batches, nothing is drawn: each cell against all of each side."""
     X = np.random.default_rng(1).normal(size=(60, 3))
     batch = np.repeat(["x", "y"], 30)
-    found = metrics.distance_ratio(X, batch, n_neighbors=7)
+    found = metrics.distance_ratio(X, batch=batch, n_neighbors=7)
     D = cdist(X, X)
     for i in range(60):
         own = np.sort(D[i, (batch == batch[i]) & (np.arange(60) != i)])[:7]
@@ -945,32 +981,34 @@ def test_distance_ratio_by_its_definition():
 
 def test_distance_ratio_is_the_same_in_other_units_axes_order_and_names():
     X, batch, types = shifted(1)
-    expected = metrics.distance_ratio(X, batch, types)
+    expected = metrics.distance_ratio(X, batch=batch, groups=types)
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0]
-    assert np.allclose(metrics.distance_ratio(1000 * X @ turn + 5, batch, types), expected)
+    assert np.allclose(
+        metrics.distance_ratio(1000 * X @ turn + 5, batch=batch, groups=types), expected
+    )
     renamed = np.where(batch == "x", "first", "second")
-    assert np.allclose(metrics.distance_ratio(X, renamed, types), expected)
+    assert np.allclose(metrics.distance_ratio(X, batch=renamed, groups=types), expected)
     order = np.random.default_rng(0).permutation(len(X))
-    moved = metrics.distance_ratio(X[order], batch[order], types[order])
+    moved = metrics.distance_ratio(X[order], batch=batch[order], groups=types[order])
     assert np.nanmedian(moved) == pytest.approx(np.nanmedian(expected), abs=0.02)  # other draws
     even = np.tile(["x", "y"], 300)  # as many of each: nothing is drawn, so to rounding
-    expected = metrics.distance_ratio(X, even)
-    assert np.allclose(metrics.distance_ratio(X[order], even[order]), expected[order])
+    expected = metrics.distance_ratio(X, batch=even)
+    assert np.allclose(metrics.distance_ratio(X[order], batch=even[order]), expected[order])
 
 
 def test_distance_ratio_leaves_out_batches_too_small_to_compare():
     X, batch, types = shifted(1)
     batch[:5] = "z"
-    found = metrics.distance_ratio(X, batch, types)
+    found = metrics.distance_ratio(X, batch=batch, groups=types)
     assert np.isnan(found[:5]).all()
     assert np.isfinite(found[5:]).all()
     alone = np.where(types == "A", "x", batch)  # one batch only has A
-    found = metrics.distance_ratio(X, alone, types)
+    found = metrics.distance_ratio(X, batch=alone, groups=types)
     assert np.isnan(found[types == "A"]).all()
     assert np.isfinite(found[types == "B"]).mean() > 0.9
     for bad in ([], ["x"] * 3):
         with pytest.raises(ValueError, match="batch"):
-            metrics.distance_ratio(X, bad)
+            metrics.distance_ratio(X, batch=bad)
 
 
 def test_block_interval_covers_the_median_where_that_of_independent_cells_does_not():
@@ -1016,3 +1054,111 @@ def test_block_interval_holds_the_median_widens_with_the_level_and_repeats():
     ]:
         with pytest.raises(ValueError, match=match):
             metrics.block_interval(*arguments, **options)
+
+
+# --- what cannot be swapped, and what is said where it takes long ---
+
+MODULES = {"metrics": metrics, "kept": kept}
+
+
+def public(module):
+    """The functions that the module itself defines, by name."""
+    return {
+        name: inspect.signature(value)
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and name[0] != "_"
+    }
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_labels_that_could_be_swapped_are_given_by_keyword(name):
+    """batch and labels changed places unnoticed: a silhouette of .932 in place of .945."""
+    per_cell, found = {"batch", "labels", "groups", "clusters", "covariate"}, set()
+    for function, signature in public(MODULES[name]).items():
+        parameters = [p for p in signature.parameters.values() if p.name in per_cell]
+        if len(parameters) > 1:
+            found.add(function)
+            assert {p.kind for p in parameters} == {inspect.Parameter.KEYWORD_ONLY}, function
+    if name == "metrics":
+        assert found == {"silhouette_batch", "kbet", "mixing_reference", "distance_ratio"}
+        labels = inspect.signature(metrics.known).parameters["labels"]
+        assert labels.kind == inspect.Parameter.KEYWORD_ONLY
+
+
+def annotated(X, types, batch):
+    genes = np.log1p(np.random.default_rng(0).poisson(1, (len(X), 20)))
+    obs = pd.DataFrame({"batch": batch, "type": types}, [f"c{i}" for i in range(len(X))])
+    return ad.AnnData(genes, obs=obs, obsm={"X_pca": X})
+
+
+SLOW = {  # what compares cells with cells
+    "nearest_neighbors": lambda X, t, b: metrics.nearest_neighbors(X, 5),
+    "lisi": lambda X, t, b: metrics.lisi(X, b),
+    "block_interval": lambda X, t, b: metrics.block_interval(X[:, 0], X, size=2),
+    "mixing_reference": lambda X, t, b: metrics.mixing_reference(X, batch=b, labels=t),
+    "own_share": lambda X, t, b: metrics.own_share(X, t),
+    "distance_ratio": lambda X, t, b: metrics.distance_ratio(X, batch=b),
+    "known": lambda X, t, b: metrics.known(X, X[:, 0]),
+    "silhouette_label": lambda X, t, b: metrics.silhouette_label(X, t),
+    "silhouette_batch": lambda X, t, b: metrics.silhouette_batch(X, batch=b, labels=t),
+    "graph_connectivity": lambda X, t, b: metrics.graph_connectivity(X, t),
+    "kbet": lambda X, t, b: metrics.kbet(X, batch=b, labels=t),
+    "best_clusters": lambda X, t, b: metrics.best_clusters(X, t),
+    "neighbors_kept": lambda X, t, b: kept.neighbors_kept(X, X, b),
+    "cluster_within": lambda X, t, b: kept.cluster_within(annotated(X, t, b), "batch", "X_pca"),
+    "cluster_all": lambda X, t, b: kept.cluster_all(annotated(X, t, b), "X_pca"),
+    "signature_kept": lambda X, t, b: kept.signature_kept(annotated(X, t, b), "batch", "X_pca", t),
+}
+QUICK = {"pc_regression", "pc_regression_comparison", "moved", "noise_floor", "corrected_noise"}
+SAMPLED = {"score", "score_table", "three_numbers", "lisi_by_type"}  # asked at 60,000 cells above
+
+
+def slow(call, n=120):
+    """The warnings of slowness that a call gives, on cells of three types and two batches."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call(*cells(n, 6))
+    return [str(w.message) for w in caught if "billion pairs" in str(w.message)]
+
+
+def test_each_function_of_cells_is_slow_or_known_to_be_quick():
+    takes = {
+        function
+        for module in MODULES.values()
+        for function, signature in public(module).items()
+        if {"X", "X_before", "adata"} & signature.parameters.keys()
+    }
+    assert (
+        takes - {"find_neighbors"} == SLOW.keys() | QUICK | SAMPLED
+    )  # that one leaves it to these
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_what_is_quadratic_says_so_once(name, monkeypatch):
+    assert slow(SLOW[name]) == []
+    monkeypatch.setattr(metrics, "EXACT", 30)
+    assert len(slow(SLOW[name])) == 1
+
+
+def test_many_small_groups_are_no_long_work(monkeypatch):
+    """The pairs count that are compared, and not the cells."""
+    monkeypatch.setattr(metrics, "EXACT", 100)
+    types = np.repeat(np.arange(6), 20)
+    apart = {
+        "kbet": lambda X, t, b: metrics.kbet(X, batch=b, labels=types),
+        "silhouette_batch": lambda X, t, b: metrics.silhouette_batch(X, batch=b, labels=types),
+        "distance_ratio": lambda X, t, b: metrics.distance_ratio(
+            X, batch=b, groups=types, min_cells=3
+        ),
+        "neighbors_kept": lambda X, t, b: kept.neighbors_kept(X, X, types),
+    }
+    assert {name: slow(call) for name, call in apart.items()} == {key: [] for key in apart}
+    assert len(slow(lambda X, t, b: metrics.kbet(X, batch=b))) == 1
+
+
+def test_neighbours_that_are_given_or_few_cells_asked_are_no_long_work(monkeypatch):
+    monkeypatch.setattr(metrics, "EXACT", 30)
+    near = metrics.Neighbors(*metrics.find_neighbors(cells(120, 6)[0], 90))
+    assert slow(lambda X, t, b: metrics.lisi(X, b, neighbors=near)) == []
+    assert slow(lambda X, t, b: metrics.own_share(X, t, queries=np.arange(30))) == []
+    assert slow(lambda X, t, b: metrics.kbet(X, batch=b, queries=np.arange(30))) == []

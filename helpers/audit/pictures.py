@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from helpers.plots import COLORS, GREY, _closed
+from helpers.plots import COLORS, GREY, closed
 
 LOOK = 0.7  # signature kept, below which a cluster is on the list
 PLAIN_TEXT = {"text.parse_math": False}  # names may hold dollar signs
@@ -32,7 +32,7 @@ def ratios(inside: np.ndarray) -> Figure:
         ax.hist(np.clip(shown, 0.5, 3), bins=60, color=COLORS[0])
     ax.axvline(1, color="black", lw=1)
     ax.set(xlabel="distance to other batches / to the own batch", ylabel="cells")
-    return _closed(fig)
+    return closed(fig)
 
 
 def bars(sizes: pd.Series, label: str) -> Figure:
@@ -41,7 +41,7 @@ def bars(sizes: pd.Series, label: str) -> Figure:
     fig, ax = plt.subplots(figsize=(6, 1 + 0.22 * len(shown)))
     ax.barh(shown.index.astype(str), shown.to_numpy(), color=COLORS[0])
     ax.set(xlabel=label)
-    return _closed(fig)
+    return closed(fig)
 
 
 def heat(table: pd.DataFrame) -> Figure:
@@ -56,7 +56,7 @@ def heat(table: pd.DataFrame) -> Figure:
     ax.set_xticks(range(shown.shape[1]), shown.columns.astype(str), rotation=30, ha="right")
     ax.set_yticks(range(shown.shape[0]), shown.index.astype(str))
     ax.set(xlabel=table.columns.name, ylabel=table.index.name)
-    return _closed(fig)
+    return closed(fig)
 
 
 def dumbbells(table: pd.DataFrame, by: str) -> Figure:
@@ -74,7 +74,7 @@ def dumbbells(table: pd.DataFrame, by: str) -> Figure:
     ax.set_yticks(place, [f"{name} ({n:,})" for name, n in shown["n_cells"].items()])
     ax.set(xlabel=f"median iLISI by {by.removesuffix('s')}")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
-    return _closed(fig)
+    return closed(fig)
 
 
 def dots(table: pd.DataFrame, look: pd.DataFrame, judged: int) -> Figure:
@@ -98,7 +98,7 @@ def dots(table: pd.DataFrame, look: pd.DataFrame, judged: int) -> Figure:
     ax.set_yticks(range(len(shown)), names)
     what = "signature kept in partners" if column == "kept" else "neighbours kept within the batch"
     ax.set(xlabel=what)
-    return _closed(fig)
+    return closed(fig)
 
 
 def dots_alt(table: pd.DataFrame, look: pd.DataFrame) -> str:
@@ -129,4 +129,4 @@ def doses(mix: Mapping[int, float], table: pd.DataFrame | None) -> Figure:
             ax.set_yticks(place, table.index if column == "mixing" else [""] * len(place))
             ax.set(xlabel=label)
             ax.margins(0.15)
-    return _closed(fig)
+    return closed(fig)

@@ -16,7 +16,7 @@ from scipy import sparse as sp
 from helpers.audit.slots import BASES, describe_slots
 from helpers.checks import layers, shown, string_labels
 from helpers.data import embed, prepare
-from helpers.integrate import _checked_embedding, _checked_labels, _in_range
+from helpers.integrate import checked_embedding, checked_labels, in_range
 from helpers.metrics import EXACT, sample_cells
 
 CHOOSING = 20_000  # above EXACT cells: how many choose the genes and the components
@@ -105,9 +105,9 @@ def prepared(
     if adata.isbacked and adata.is_view:
         raise ValueError("A view of a backed adata cannot be read in blocks: use to_memory().")
     keep = [keep] if isinstance(keep, str) else list(keep)
-    seed = _in_range("seed", seed, 0, whole=True)
+    seed = in_range("seed", seed, 0, whole=True)
     obs, notes = _variables(adata.obs, batch, keep, label, sample), []
-    _checked_labels(adata, [batch])
+    checked_labels(adata, [batch])
     slots = describe_slots(adata)
     rows = sample_cells(adata.n_obs, ASKED, seed=seed)
     with warnings.catch_warnings(record=True) as said:
@@ -170,14 +170,14 @@ def _embedded(
     """PCs of all cells; log-normalised cells or None; the source, its code, and whether counts."""
     slot = _slot(adata, slots, layer)
     if basis is not None:
-        X = _checked_embedding(adata, basis).astype(np.float32)
+        X = checked_embedding(adata, basis).astype(np.float32)
         genes = None if slot is None else _logs(adata, slot, slots, obs, rows)
         code = _code(adata, slots, slot, batch, {}, basis=basis)
         return X, genes, f"the embedding {basis!r} as it is", code, False
     if slot is None:
         if BEFORE in adata.obsm:
             return (
-                _checked_embedding(adata, BEFORE).astype(np.float32),
+                checked_embedding(adata, BEFORE).astype(np.float32),
                 None,
                 "the embedding 'X_pca' as it is, for want of counts",
                 _code(adata, slots, None, batch, {}, basis=BEFORE),

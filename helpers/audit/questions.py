@@ -185,11 +185,11 @@ def effect(cells: Cells) -> tuple[Answer, list[Finding]]:
     near = metrics.nearest_neighbors(X)
     ilisi = float(np.median(metrics.lisi(X, batch, neighbors=near)))
     shuffled, within = (
-        metrics.mixing_reference(X, batch, g, seed=cells.seed, neighbors=near)
+        metrics.mixing_reference(X, batch=batch, labels=g, seed=cells.seed, neighbors=near)
         for g in (None, groups)
     )
-    overall = metrics.distance_ratio(X, batch, seed=cells.seed)
-    inside = metrics.distance_ratio(X, batch, groups, seed=cells.seed)
+    overall = metrics.distance_ratio(X, batch=batch, seed=cells.seed)
+    inside = metrics.distance_ratio(X, batch=batch, groups=groups, seed=cells.seed)
     shared = float(np.isfinite(inside).mean())
     ratio = float(np.nanmedian(inside)) if shared else np.nan
     decile = float(np.nanquantile(overall, 0.1)) if np.isfinite(overall).any() else np.nan
@@ -232,7 +232,8 @@ def effect(cells: Cells) -> tuple[Answer, list[Finding]]:
             f'groups = groups.astype(str).replace(["", "nan", "None"], {UNNAMED!r})',
         ]
     lines.append(f'X, batch = {name}.obsm["{BEFORE}"], {name}.obs[{cells.batch!r}]')
-    lines.append(f"np.nanmedian(metrics.distance_ratio(X, batch, groups, seed={cells.seed}))")
+    call = f"metrics.distance_ratio(X, batch=batch, groups=groups, seed={cells.seed})"
+    lines.append(f"np.nanmedian({call})")
     code = "\n".join(lines)
     answer = Answer(
         "effect", "Is there a batch effect at all?", verdict, sentence, numbers, {},
@@ -297,7 +298,7 @@ def mixing(cells: Cells, shared: float) -> tuple[Answer, list[Finding]]:
     before = metrics.lisi(asked.obsm[BEFORE], batch)
     after = metrics.lisi(asked.obsm[AFTER], batch, neighbors=near)
     reference = metrics.mixing_reference(
-        asked.obsm[AFTER], batch, groups, seed=cells.seed, neighbors=near
+        asked.obsm[AFTER], batch=batch, labels=groups, seed=cells.seed, neighbors=near
     )
     # under names of our own, since the reader's may be any
     grouped = ad.AnnData(

@@ -209,7 +209,7 @@ def test_few_cells_of_the_other_run() -> None:
 def test_mixed_nearly_as_at_random(plant, scale) -> None:
     """After Harmony the run is mixed nearly as well as random labels."""
     adata = planted(plant, scale)
-    chance = mixing_reference(adata.obsm["after 0"], adata.obs["run"])
+    chance = mixing_reference(adata.obsm["after 0"], batch=adata.obs["run"])
     assert 1.88 < chance < 1.94
     way = (after(numbers(plant, scale))["mixing"] - 1) / (chance - 1)
     assert way.min() > (0.94 if scale else 0.87)
@@ -224,7 +224,7 @@ def test_reference_is_no_limit() -> None:
     adata.obs["nothing"] = np.random.default_rng(0).integers(0, 12, adata.n_obs).astype(str)
     harmonize(adata, "nothing", adjusted_basis="evened")
     mixing = np.median(lisi(adata.obsm["evened"], adata.obs["nothing"]))
-    assert mixing > mixing_reference(adata.obsm["evened"], adata.obs["nothing"]) + 0.2
+    assert mixing > mixing_reference(adata.obsm["evened"], batch=adata.obs["nothing"]) + 0.2
 
 
 @each_case

@@ -54,7 +54,7 @@ def judged(seed=0, withhold=(), scale=True):
     adata = cells(seed, withhold, scale)
     table = metrics.three_numbers(adata, use_reps=REPS, **KEYS)
     X, obs = adata.obsm["X_pca"], adata.obs
-    return table, metrics.mixing_reference(X, obs["run"], obs["cell_type"])
+    return table, metrics.mixing_reference(X, batch=obs["run"], labels=obs["cell_type"])
 
 
 @cache

@@ -239,7 +239,7 @@ def test_mixing_stays_below_the_shuffled_here():
     d, found = draw(HERE, True), whole(HERE, True)
     order = np.append(d.reference.obs["run"].astype(str), d.batch)
     reference = metrics.mixing_reference(
-        np.vstack([d.ref["Z"], d.mapped]), order, np.append(d.types, d.truth)
+        np.vstack([d.ref["Z"], d.mapped]), batch=order, labels=np.append(d.types, d.truth)
     )
     assert found.loc[["Symphony", "jointly"], "mixing"].max() < reference - 0.3
 

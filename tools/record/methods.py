@@ -344,7 +344,7 @@ def score(folder: Path) -> None:
                 kept[method] = read(folder, name, method, seed)
         row = {"setting": name, "method": "shuffled within types", "seed": 0}
         X = cells.obsm["X_pca"]
-        row["mixing"] = metrics.mixing_reference(X, cells.obs[batch], cells.obs[types])
+        row["mixing"] = metrics.mixing_reference(X, batch=cells.obs[batch], labels=cells.obs[types])
         rows.append(row)
         say(name, "scored")
     table = pd.DataFrame(rows)

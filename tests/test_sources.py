@@ -1,0 +1,84 @@
+"""What our sources name is there, and a checksum of what a function does sees what it calls."""
+
+import re
+
+import pytest
+
+from tools import carry, fingerprint
+from tools.pages import ROOT
+
+SOURCES = sorted(p for d in ("helpers", "tools", "tests") for p in (ROOT / d).rglob("*.py"))
+FOLDERS, KINDS = "book|data|helpers|notebooks|tests|tools", "csv|h5ad|ipynb|json|md|py|yml"
+FILE = re.compile(rf"(?<![\w/.-])(?:{FOLDERS})/[\w./-]*\w\.(?:{KINDS})\b")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_that_a_source_names_are_there(path):
+    named = set(FILE.findall(path.read_text(encoding="utf-8")))
+    assert not {name for name in named if "NN_" not in name and not (ROOT / name).exists()}
+
+
+# --- tools/fingerprint.py ---------------------------------------------------------------------
+
+BEFORE = {c.name: c.fingerprint for c in carry.CLAIMS}
+
+
+@pytest.fixture
+def edited(monkeypatch):
+    """The checksums of all claims once a text of a module is another."""
+    source = fingerprint.source
+
+    def edit(module, old, new):
+        text = source(module)
+        assert old in text
+        changed = {module: text.replace(old, new)}
+        monkeypatch.setattr(fingerprint, "source", lambda name: changed.get(name) or source(name))
+        fingerprint.definitions.cache_clear()
+        return {c.name: c.fingerprint for c in carry.CLAIMS}
+
+    yield edit
+    fingerprint.definitions.cache_clear()
+
+
+EDITS = {  # module, text, other text; the claims that it touches, or all
+    "a claim": ("tools.carry", 'basis="half"', 'basis="halves"', ["fewer_pcs_change_types_little"]),
+    "what some claims call": (
+        "tools.carry",
+        "resolution=1.0",
+        "resolution=0.5",
+        ["clusters_forget_the_batch", "ari_rises_at_fixed_resolution"],
+    ),
+    "a score": ("helpers.metrics", "(chi2.sf(", "(1 - chi2.sf(", ["kbet_rises"]),
+    "what a score calls": ("helpers.metrics", ">= 1e-5", ">= 1e-3", None),
+    "what each claim is measured on": ("tools.carry", "n_comps=20", "n_comps=30", None),
+    "a constant": ("helpers.integrate", '"max_iter_harmony": 40', '"max_iter_harmony": 4', None),
+    "the rule of the types": ("tools.record.kang_pbmc", "PASSES = ", "PASSES = 1 + ", None),
+    "the planted run": ("helpers.data", "rng.binomial(", "rng.poisson(", None),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_what_a_claim_calls_is_in_its_checksum(edit, edited):
+    *texts, touched = EDITS[edit]
+    after = edited(*texts)
+    assert [name for name in BEFORE if after[name] != BEFORE[name]] == (touched or list(BEFORE))
+
+
+WORDS = {  # what changes no number
+    "a docstring": ("helpers.metrics", "Local Inverse Simpson's Index", "LISI"),
+    "a comment": ("helpers.metrics", "# not always the first", "# rarely the last"),
+    "the words of an error": ("helpers.checks", "there is nothing to correct", "nothing to do"),
+    "the words of a warning": ("helpers.metrics", "billion pairs", "thousand million pairs"),
+    "another function": ("helpers.plots", "def convergence", "def curve"),
+    "a claim's sentence": ("tools.carry", "Median cLISI hardly changes.", "It hardly changes."),
+}
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_words_are_not(words, edited):
+    assert edited(*WORDS[words]) == BEFORE
+
+
+def test_a_name_that_is_not_there():
+    with pytest.raises(KeyError):
+        fingerprint.fingerprint("tools.carry", "no_such_claim")
