@@ -343,8 +343,8 @@ def test_number_of_pcs(prepared) -> None:
 
 
 def test_number_of_pcs_of_unscaled_genes(prepared) -> None:
-    """Here too few PCs lose a cell type ... on unscaled ones ten PCs still lose the megakaryocytes,
-    and with 30 less than a third of their neighbours are their own.
+    """On unscaled genes ten PCs still lose the megakaryocytes, and with 30 less than a third of
+    their neighbours are their own.
     """
     pcs = data.prepare(data.load_pbmc(), scale=False).obsm["X_pca"]
     found = {

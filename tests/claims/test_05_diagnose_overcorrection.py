@@ -190,10 +190,9 @@ def test_response():
 
 
 def test_most_of_the_response_is_the_condition():
-    """with the scores shuffled among the cells of one type and one condition, more than half of it
-    is left in each type before the correction.
-    How strongly a cell answers among its like in one condition, the neighbours know little of,
-    before as after.
+    """Mostly this R² restates the condition: with the scores shuffled within type and condition,
+    more than half of it is left before the correction.
+    Of how strongly a cell answers among its like the neighbours know little, before as after.
     """
     score = pd.Series(np.asarray(start()[:, ISG].X.mean(axis=1)).ravel())
     types = column("cell_type")

@@ -113,8 +113,8 @@ def test_default_tolerance_is_outside_and_in_r_as_well() -> None:
 
 
 def test_the_settings_are_those_that_r_was_recorded_with() -> None:
-    """with the settings of the recorded runs of R. ... And these settings stop by a rule, if a
-    stricter one than the default's: they are not `FINISHED`
+    """with the settings of the recorded runs of R. ... And this stop rule, though stricter
+    than the default's, is not `FINISHED` ... R was recorded with it.
     """
     settings = small().uns["r_harmony"]["settings"]
     assert settings["max_iter"] == PATIENT["max_iter_harmony"]
