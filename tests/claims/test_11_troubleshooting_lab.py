@@ -19,9 +19,10 @@ from helpers.data import embed, load_pbmc, plant_run, prepare
 from helpers.integrate import FINISHED
 from helpers.real import load_two_labs
 
+TEN = FINISHED | {"max_iter_harmony": 10}
 # draws of the planted run, on scaled genes and not; the lesson shows the draw 0
 draws = pytest.mark.parametrize(("draw", "scale"), [(1, True), (0, False)])
-scaled_draws = pytest.mark.parametrize("draw", [0, 1])
+scaled_draws = pytest.mark.parametrize("draw", [1])
 lab_draws = pytest.mark.parametrize("draw", [0, 1])
 
 
@@ -83,8 +84,15 @@ def gap(Z, cells):
 
 def three(Z, cells):
     """Mixing, types apart, biology kept."""
-    types = share(Z[cells.named], cells.cell_type[cells.named])
-    return np.array([mixing(Z, cells.run), types, share(Z, cells.condition)])
+    near = metrics.nearest_neighbors(Z)
+    mixed = np.median(metrics.lisi(Z, cells.run, neighbors=near))
+    kept = metrics.own_share(Z, cells.condition, neighbors=near).mean()
+    return np.array([mixed, share(Z[cells.named], cells.cell_type[cells.named]), kept])
+
+
+@cache
+def three_of_sound(draw, scale):
+    return three(sound(draw, scale), start(draw, scale))
 
 
 @cache
@@ -134,7 +142,7 @@ def test_one_round_does_much_for_the_planted_run(draw, scale) -> None:
     quick = corrected(draw, scale, theta=0)
     assert len(quick.kmeans_rounds) == 1
     before, once = mixing(cells.pcs, cells.run), mixing(quick.Z_corr, cells.run)
-    ended = mixing(sound(draw, scale), cells.run)
+    ended = three_of_sound(draw, scale)[0]
     assert before + 0.5 * (ended - before) < once < ended - 0.02
 
 
@@ -189,7 +197,7 @@ def test_the_planted_run_ends_soon(draw, scale) -> None:
     quick = corrected(draw, scale)
     assert len(quick.kmeans_rounds) == 4 + (not scale)
     cells = start(draw, scale)
-    assert abs(mixing(quick.Z_corr, cells.run) - mixing(sound(draw, scale), cells.run)) < 0.02
+    assert abs(mixing(quick.Z_corr, cells.run) - three_of_sound(draw, scale)[0]) < 0.02
 
 
 @draws
@@ -200,7 +208,7 @@ def test_a_second_run_removes_half_of_what_the_first_left(draw, scale) -> None:
     """
     cells, twice = start(draw, scale), second_run(draw, scale)
     assert gap(twice, cells) < 0.55 * gap(sound(draw, scale), cells)
-    assert (three(twice, cells) > three(sound(draw, scale), cells) - 0.002).all()
+    assert (three(twice, cells) > three_of_sound(draw, scale) - 0.002).all()
 
 
 @draws
@@ -216,7 +224,7 @@ def test_lambda_keeps_the_type_without_partners_and_costs_mixing(draw, scale) ->
     kept, mixed = {}, {}
 
     def look(name, X, **settings):
-        Z = harmony(X, run, **settings, **FINISHED).Z_corr
+        Z = harmony(X, run, **settings, **TEN).Z_corr
         near = metrics.nearest_neighbors(Z)
         kept[name] = (types[near.indices[types == "NK", :30]] == "NK").mean()
         mixed[name] = np.median(metrics.lisi(Z, run, neighbors=near))
@@ -271,8 +279,8 @@ def test_two_pcs_mix_as_well_and_lose_the_types(draw, scale) -> None:
     either, and a mixing score does not notice.
     """
     cells = start(draw, scale)
-    few, ended = three(harmony(cells.pcs[:, :2], cells.run).Z_corr, cells), sound(draw, scale)
-    mixed, types, _ = three(ended, cells)
+    few = three(harmony(cells.pcs[:, :2], cells.run).Z_corr, cells)
+    mixed, types, _ = three_of_sound(draw, scale)
     assert few[0] > mixed - 0.05
     assert few[1] < types - 0.1
 
@@ -282,9 +290,9 @@ def test_five_pcs_hold_the_response(draw, scale) -> None:
     """Biology kept does not warn of five: the response is among them."""
     cells = start(draw, scale)
     five = harmony(cells.pcs[:, :5], cells.run).Z_corr
-    _, types, kept = three(sound(draw, scale), cells)
-    assert share(five, cells.condition) > kept
-    assert share(five[cells.named], cells.cell_type[cells.named]) < types - 0.04
+    _, types, kept = three(five, cells)
+    assert kept > three_of_sound(draw, scale)[2]
+    assert types < three_of_sound(draw, scale)[1] - 0.04
 
 
 @draws
@@ -295,7 +303,7 @@ def test_only_the_third_number_sees_the_lane(draw, scale) -> None:
     """
     cells = start(draw, scale)
     Z = harmony(cells.pcs, {"run": cells.run, "lane": cells.condition}).Z_corr
-    too, right = three(Z, cells), three(sound(draw, scale), cells)
+    too, right = three(Z, cells), three_of_sound(draw, scale)
     assert (abs(too - right)[:2] < 0.05).all()
     assert too[2] < right[2] - 0.15
 
