@@ -352,7 +352,10 @@ def _checked_names(backend: str, params: Mapping) -> dict[str, Any]:
         names = names or get_close_matches(name, [*known, *own], 1)
         meant = f" (did you mean {names[0]!r}?)" if names else ""
         if names and names[0] in own:
-            raise TypeError(f"harmonize has no parameter {name!r}{meant}.")
+            raise TypeError(
+                f"harmonize has no parameter {name!r}{meant}; "
+                f"besides its own it has: {', '.join(known)}."
+            )
         raise TypeError(
             f"{backend} {version(backend)} has no parameter {name!r}{meant}; "
             f"it has: {', '.join(known)}."
