@@ -82,3 +82,10 @@ def test_words_are_not(words, edited):
 def test_a_name_that_is_not_there():
     with pytest.raises(KeyError):
         fingerprint.fingerprint("tools.carry", "no_such_claim")
+
+
+def test_a_record_knows_each_file_that_was_read():
+    """The two labs are the embedded cells and those that scanpy ships."""
+    inputs = carry.inputs()
+    files = {inputs[name] for name in ("embedded, scaled", "all cells", "two labs", "cell lines")}
+    assert len(files) == 4
