@@ -6,6 +6,7 @@ Without one they are skipped, or fail when REQUIRE_BROWSER=1.
 """
 
 import inspect
+import io
 import json
 import re
 import runpy
@@ -18,6 +19,7 @@ from urllib.parse import unquote
 
 import anndata as ad
 import harmonypy
+import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
@@ -59,7 +61,7 @@ def test_no_page_of_a_removed_source_is_left(book):
 
 @pytest.mark.parametrize("page", LESSONS)
 def test_computed_figures_have_alt_text(book, page):
-    for image in soup_of(book / f"{page}.html").select(".cell_output img"):
+    for image in soup_of(book / f"{page}.html").select(".cell_output img:not([aria-hidden] img)"):
         alt, name = image.get("alt", ""), Path(image["src"]).name
         where = f"{page}: {name} says {alt!r}"
         assert name not in alt, f"{where}; give the cell mystnb.image.alt"
@@ -313,12 +315,58 @@ def test_pictures_are_readable_on_a_phone(tab, name):
     """Each opens by itself; of panels side by side, each is about as wide as the column."""
     page = tab(name)
     page.set_viewport_size({"width": 390, "height": 844})
-    for picture in page.locator(".cell_output img:visible").all():
+    for picture in page.locator(".cell_output .picture:not(.cut) img:visible").all():
         link = picture.locator("xpath=..")
         assert link.get_attribute("href") == picture.get_attribute("src")
         if picture.evaluate("one => one.naturalWidth > 2 * one.naturalHeight"):
             assert picture.bounding_box()["width"] >= 1.9 * link.bounding_box()["width"]
             assert link.evaluate("one => { one.scrollLeft = 999; return one.scrollLeft; }") > 100
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_before_stands_above_after_on_a_phone(tab, name):
+    """Of a picture of two panels a phone shows one above the other, and a wide screen the whole."""
+    cells = json.loads((ROOT / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+    pairs = sum(
+        "plots.before_after(" in "".join(cell["source"])
+        for cell in cells
+        if cell["cell_type"] == "code" and "solution" not in cell["metadata"].get("tags", [])
+    )
+    page = tab(name)
+    links = page.locator(".cell_output .picture.cut:visible").all()
+    assert len(links) >= pairs
+    for link in links:
+        assert link.locator("img:visible").count() == 1
+        assert link.locator(".rest[aria-hidden=true] img[alt='']").count() == 1
+    page.set_viewport_size({"width": 390, "height": 844})
+    for link in links:
+        first, second = (half.bounding_box() for half in link.locator(".half").all())
+        assert second["y"] >= first["y"] + first["height"] - 1
+        column = link.locator("xpath=..").bounding_box()["width"]
+        shown = []
+        for half, box in zip(link.locator(".half").all(), (first, second), strict=True):
+            assert box["width"] == pytest.approx(column, abs=1)
+            picture = half.locator("img").bounding_box()
+            ends = picture["x"], picture["x"] + picture["width"]
+            shown += [(edge - ends[0]) / picture["width"] for edge in (box["x"], box["x"] + column)]
+        assert shown == pytest.approx([0, shown[1], shown[1], 1], abs=0.01)  # nothing is left out
+
+
+def test_only_a_blank_band_near_the_middle_parts_two_panels():
+    gutter = runpy.run_path(str(ROOT / "book" / "_ext" / "lesson_pages.py"))["gutter"]
+
+    def picture(*bands, size=(300, 1000)):
+        pixels = np.zeros(size)
+        for start, stop in bands:
+            pixels[:, start:stop] = 1
+        file = io.BytesIO()
+        matplotlib.image.imsave(file, pixels, cmap="gray", vmin=0, vmax=1, format="png")
+        return file.getvalue()
+
+    assert gutter(picture((430, 480), (800, 950))) == pytest.approx(0.455)
+    for other in [(), ((490, 510),), ((300, 390),)]:
+        assert gutter(picture(*other)) is None
+    assert gutter(picture((430, 480), size=(600, 1000))) is None
 
 
 @pytest.mark.parametrize("name", LESSONS)

@@ -27,10 +27,18 @@ def repair(html: str) -> str:
     for summary in soup.select("details.hide > summary"):
         del summary["aria-label"]
 
-    # A figure opens by itself, where a reader can enlarge it; on a phone, wide ones scroll within
-    # this link (course.css).
+    # A figure opens by itself, where a reader can enlarge it.  On a phone (course.css) wide ones
+    # scroll within this link, but for those of two panels (lesson_pages.py): the link holds these
+    # twice, so that the left half of one stands above the right half of the other.
     for image in soup.select(".cell_output img"):
-        image.wrap(soup.new_tag("a", attrs={"class": "picture", "href": image["src"]}))
+        link = image.wrap(soup.new_tag("a", attrs={"class": "picture", "href": image["src"]}))
+        cuts = [name for name in image.get("class", []) if name.startswith("cut-")]
+        if cuts:
+            link["class"], link["style"] = "picture cut", f"--cut: 0.{cuts[0][4:]}"
+            image.wrap(soup.new_tag("span", attrs={"class": "half"}))
+            rest = soup.new_tag("span", attrs={"class": "half rest", "aria-hidden": "true"})
+            rest.append(soup.new_tag("img", attrs={"src": image["src"], "alt": ""}))
+            link.append(rest)
 
     return str(soup)
 

@@ -1,7 +1,8 @@
 """What a lesson's cells become on its page: charts that move, answers that are folded, and signs.
 
 Charts and folds are made while Sphinx reads a lesson, signs while it writes a page, so that the
-notebook offered for download stays as it ran and reads well in JupyterLab.
+notebook offered for download stays as it ran and reads well in JupyterLab.  Pictures of two panels
+are told where a phone may cut them, to show one panel above the other (accessible_html.py).
 
 A sign is an icon and a word, `<span class="sign exercise">Exercise 1</span>`: course.css adds the
 icon, so that the word alone is searched for, copied and read aloud.  The kinds are those of SIGNS,
@@ -10,11 +11,15 @@ the same on all pages; book/how_to_use.md explains them.
 
 import json
 import re
+from base64 import b64decode
 from html import escape
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from bs4 import BeautifulSoup, NavigableString, Tag  # comes with the theme
+from PIL import Image  # comes with matplotlib
 from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
@@ -74,6 +79,36 @@ def with_first_paragraph_folded(text: str) -> str:
         answer += "\n\n" + more
     fold = FOLD.format(title="Compare with your prediction", kind="answer", text=answer)
     return f"{fold}\n\n{rest}".rstrip()
+
+
+def with_cuts(nb: dict) -> dict:
+    """Return a notebook, changed in place: a picture of two panels gets a class such as cut-452.
+
+    That is where it may be cut, in thousandths of its width.
+    """
+    for cell in nb["cells"]:
+        data = [output.get("data", {}) for output in cell.get("outputs", [])]
+        pictures = ["".join(one["image/png"]) for one in data if "image/png" in one]
+        if len(pictures) == 1 and (place := gutter(b64decode(pictures[0]))):
+            options = cell["metadata"].setdefault("mystnb", {}).setdefault("image", {})
+            options["classes"] = f"cut-{1000 * place:03.0f}"
+    return nb
+
+
+def gutter(png: bytes) -> float | None:
+    """Return the middle of the blank band between two panels, as a share of the width.
+
+    None if the picture is not wide, or if no band from top to bottom, at least 3 % wide, lies near
+    the middle.
+    """
+    pixels = np.asarray(Image.open(BytesIO(png)).convert("L"))
+    height, width = pixels.shape
+    blank = (pixels > 250).all(axis=0).astype(int)
+    bands = np.flatnonzero(np.diff(blank, prepend=0, append=0)).reshape(-1, 2) / width
+    bands = [band for band in bands if abs(band.mean() - 0.5) < 0.1 and np.ptp(band) >= 0.03]
+    if width <= 2 * height or not bands:
+        return None
+    return float(max(bands, key=np.ptp).mean())
 
 
 def explorable(spec: dict, alt: str) -> str:
@@ -182,7 +217,7 @@ def split(heading: Tag, words: str, kind: str, sign: Any) -> bool:
 def read_lesson(app: Sphinx, docname: str, source: list[str]) -> None:
     """Change what Sphinx has just read of a notebook's file, not the file."""
     if app.env.doc2path(docname).endswith(".ipynb"):
-        source[0] = json.dumps(with_folds(with_explorables(json.loads(source[0]))))
+        source[0] = json.dumps(with_cuts(with_folds(with_explorables(json.loads(source[0])))))
 
 
 def write_page(

@@ -23,9 +23,10 @@ addEventListener("afterprint", () => {
   root.dataset.theme = root.dataset.screenTheme;
 });
 
-// Panels that stand side by side are too small on a phone: the stylesheet needs to know them.
+// Panels that stand side by side are too small on a phone: the stylesheet needs to know them, but
+// for those that it can stack.
 addEventListener("load", () => {
-  for (const image of document.querySelectorAll(".picture img")) {
+  for (const image of document.querySelectorAll(".picture:not(.cut) img")) {
     const wide = image.naturalWidth > 2 * image.naturalHeight;
     image.parentElement.classList.toggle("wide", wide);
   }
