@@ -172,13 +172,16 @@ def _write_cells(audit: Audit, source: ad.AnnData, paths: list[Path], file: Path
         with h5py.File(file, "r+") as h5:
             obs = source.obs.assign(audited=asked)
             write_elem(h5, "obs", obs)
-            _additions(cells, source, lambda where, value: write_elem(h5, where, value))
+
+            def write(slot: str, name: str, value: object) -> None:
+                write_elem(h5.require_group(slot), name, value)
+
+            _additions(cells, source, write)
         return
     copy = source.to_memory() if source.isbacked else source.copy()
     copy.obs["audited"] = asked
 
-    def add(where: str, value: object) -> None:
-        slot, name = where.split("/")
+    def add(slot: str, name: str, value: object) -> None:
         getattr(copy, slot)[name] = value
 
     _additions(cells, source, add)
@@ -189,6 +192,6 @@ def _additions(cells: ad.AnnData, source: ad.AnnData, add: Any) -> None:
     before = BEFORE
     if before in source.obsm and not np.array_equal(source.obsm[before], cells.obsm[BEFORE]):
         before = "X_pca_audit"  # the reader's own embedding stays
-    add(f"obsm/{before}", cells.obsm[BEFORE])
-    add(f"obsm/{AFTER}", cells.obsm[AFTER])
-    add(f"uns/{AFTER}", dict(cells.uns[AFTER]) | {"basis": before})
+    add("obsm", before, cells.obsm[BEFORE])
+    add("obsm", AFTER, cells.obsm[AFTER])
+    add("uns", AFTER, dict(cells.uns[AFTER]) | {"basis": before})
