@@ -98,15 +98,15 @@ def with_cuts(nb: dict) -> dict:
 def gutter(png: bytes) -> float | None:
     """Return the middle of the blank band between two panels, as a share of the width.
 
-    None if the picture is not wide, or if no band from top to bottom, at least 3 % wide, lies near
-    the middle.
+    None if the picture is no wider than high, or if no band from top to bottom, at least 3 % wide,
+    lies near the middle.
     """
     pixels = np.asarray(Image.open(BytesIO(png)).convert("L"))
     height, width = pixels.shape
     blank = (pixels > 250).all(axis=0).astype(int)
     bands = np.flatnonzero(np.diff(blank, prepend=0, append=0)).reshape(-1, 2) / width
     bands = [band for band in bands if abs(band.mean() - 0.5) < 0.1 and np.ptp(band) >= 0.03]
-    if width <= 2 * height or not bands:
+    if width <= height or not bands:
         return None
     return float(max(bands, key=np.ptp).mean())
 
