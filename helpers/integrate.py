@@ -337,7 +337,7 @@ def _checked_names(backend: str, params: Mapping) -> dict[str, Any]:
     known = {
         name: parameter.default
         for name, parameter in inspect.signature(_function(backend)).parameters.items()
-        if name not in filled
+        if name not in filled and name not in WITHOUT_EFFECT
     }
     for name in params:
         if name in known:
