@@ -233,7 +233,7 @@ def _of_some(near: Neighbors, X: np.ndarray, some: np.ndarray, k: int) -> Neighb
     )
     few = np.flatnonzero(some[indices].sum(axis=1) < k)
     if len(few):
-        found.indices[few], found.distances[few] = nearest_neighbors(X[some], k, queries=few)
+        found.indices[few], found.distances[few] = find_neighbors(X[some], k, few)
     return found
 
 
