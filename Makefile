@@ -5,10 +5,13 @@ PYTHON ?= python3
 # a cell that takes longer has failed; more on a busy machine: make book CELL_SECONDS=600
 CELL_SECONDS ?= 120
 PY     := .venv/bin/python
+PYTEST := $(PY) -m pytest -p tools.grammar
 # Two lessons run side by side: one thread each keeps two cores busy and not more. And the last
 # digits of a PCA depend on the number of threads, which the hard case of lesson 10 shows.
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
+# Python keeps what it compiles of the packages, the first time that it imports them
+unexport PYTHONDONTWRITEBYTECODE
 # written last, when the environment is whole; a learner's has what the lessons need and no more
 READY  := .venv/installed
 LAB    := $(if $(wildcard $(READY))$(filter-out help clean check my lab bundle,$(MAKECMDGOALS)),$(READY),.venv/lab)
@@ -56,9 +59,9 @@ book: lessons  ## execute what has changed, build the book, say where it is
 	@echo "The book is ready: $(BOOK)"
 
 test: $(READY)  ## everything that must pass: ruff, unit tests, lessons, book
-	$(PY) -m pytest tests -n 2 --dist loadfile --ignore-glob='tests/test_book*'
+	$(PYTEST) tests -n 2 --dist loadfile --ignore-glob='tests/test_book*'
 	@$(MAKE) --no-print-directory book
-	$(PY) -m pytest tests/test_book*.py -n 2
+	$(PYTEST) tests/test_book*.py -n 2
 	@echo "Passed: ruff, unit tests, $(words $(LESSONS)) lessons, the book and its pages."
 
 check: $(LAB)  ## a minute: versions, data, Harmony, a figure, "Ready"
@@ -152,9 +155,11 @@ run-lessons: $(EXECUTED)
 	@grep -ls '"not-executed"' $(EXECUTED) | sed 's/$$/ is not: R with Seurat is not installed/'
 	@grep -ls '"partly-executed"' $(EXECUTED) | sed 's/$$/ is in part: its files were not fetched/'
 
-# One run serves the tests and the book: nbval compares, notebooks/conftest.py keeps.
+# One run serves the tests and the book: nbval compares, notebooks/conftest.py keeps.  Other plugins
+# of pytest, some of which come with the packages, would cost each lesson seconds.
 _build/executed/%.ipynb: notebooks/%.ipynb tests/exercises/%.py $(CAUSES) $(READY)
-	@$(PY) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=$(CELL_SECONDS) -q -rfs -p no:cacheprovider $<
+	@PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(PYTEST) -p nbval.plugin --nbval --nbval-current-env \
+	    --nbval-cell-timeout=$(CELL_SECONDS) -q -rfs -p no:cacheprovider $<
 
 _build/executed/13_choose_a_method.ipynb: $(METHODS)
 _build/executed/15_scale_up.ipynb: data/scale_recorded.json
@@ -193,7 +198,7 @@ set -e; \
 $(PYTHON) -m venv --clear .venv; \
 awk '/^uv==/ { on = 1 } on { print } on && !/\\$$/ { exit }' $(1) > .venv/uv.txt; \
 $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt; \
-.venv/bin/uv pip sync --quiet --python $(PY) --require-hashes --compile-bytecode $(1) \
+.venv/bin/uv pip sync --quiet --python $(PY) --require-hashes $(1) \
     || { echo "uv could not; pip takes over."; \
          $(PY) -m pip install --disable-pip-version-check --require-hashes \
             --progress-bar off -r $(1); }; \

@@ -7,7 +7,6 @@ the second build short.
 
 import argparse
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +15,10 @@ import yaml  # comes with jupyter-book
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # this file is run by its path
 
+import tools.grammar  # noqa: E402, F401  (before others import jsonschema)
 from tools import cheatsheet, front  # noqa: E402
+
+JOBS = 2  # pages written side by side, where Sphinx can
 
 
 def pages(toc: dict) -> list[str]:
@@ -81,6 +83,8 @@ def stage(files: dict[str, Path], site: Path, html: Path) -> None:
 
 def main() -> None:
     """Stage, build, and say where the book is."""
+    from jupyter_book.sphinx import build_sphinx  # takes seconds, which tests of `pages` need not
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--executed", type=Path, help="default: <out>/executed")
     parser.add_argument("--out", type=Path, default=ROOT / "_build", help="a folder named _build")
@@ -95,13 +99,24 @@ def main() -> None:
     files["book/cheatsheet.pdf"] = cheatsheet.write()
     stage(files, site, html)
 
-    # -W -n --keep-going: every warning is shown, and any of them fails the build.
-    jupyter_book = shutil.which("jupyter-book", path=Path(sys.executable).parent)
-    command = [jupyter_book, "build", "-W", "-n", "--keep-going", "-q"]
-    # Jupyter Book adds "_build" to the path that it is given.
-    command += ["--path-output", str(out.parent), str(site)]
-    result = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL)  # warnings are on stderr
-    if result.returncode:
+    # What `jupyter-book build -W -n --keep-going -q` calls, which has no option for the jobs: every
+    # warning is shown, and any of them fails the build.
+    failed = build_sphinx(
+        site,
+        html,
+        noconfig=True,
+        path_config=site / "_config.yml",
+        confoverrides={
+            "external_toc_path": (site / "_toc.yml").as_posix(),
+            "latex_individualpages": False,
+            "nitpicky": True,
+        },
+        warningiserror=True,
+        keep_going=True,
+        quiet=True,
+        jobs=JOBS,
+    )
+    if failed:
         # Sphinx reads a page once: with its cache kept, the next build would not warn and pass.
         shutil.rmtree(out / ".doctrees", ignore_errors=True)
         (html / "index.html").unlink(missing_ok=True)

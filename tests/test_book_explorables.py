@@ -5,9 +5,9 @@ As tests/test_book.py: after `make book`, with the Chromium that it finds or ask
 
 import json
 import re
-import runpy
 
 import pytest
+from lesson_pages import VEGALITE, explorable
 from test_book import soup_of, violations
 from test_notebooks import code, read
 
@@ -21,7 +21,6 @@ CHARTS = {
     for path in LESSONS
 }
 pages = pytest.mark.parametrize("name", [name for name, number in CHARTS.items() if number])
-LESSON_PAGES = runpy.run_path(str(ROOT / "book" / "_ext" / "lesson_pages.py"))
 
 
 @pages
@@ -111,14 +110,12 @@ def test_chart_is_accessible_and_fits_a_phone(tab, name):
 
 
 def test_data_cannot_end_the_script():
-    html = LESSON_PAGES["explorable"](
-        {"data": "</script><b>", "usermeta": {"columns": [], "rows": []}}, ""
-    )
+    html = explorable({"data": "</script><b>", "usermeta": {"columns": [], "rows": []}}, "")
     assert html.count("</script>") == 1
 
 
 def test_book_and_charts_speak_the_same_vega():
-    assert LESSON_PAGES["VEGALITE"] == explore.MIME
+    assert VEGALITE == explore.MIME
     (major,) = re.findall(r"vegalite\.v(\d+)\+", explore.MIME)
     about = (ROOT / "book" / "_static" / "vega" / "ABOUT.txt").read_text(encoding="utf-8")
     versions = dict(re.findall(r"(Vega|Vega-Lite) (\d+\.\d+\.\d+)", about))

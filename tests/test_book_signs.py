@@ -6,17 +6,17 @@ every page, and is announced by its name; ticks stay in the reader's own browser
 
 import json
 import re
-import runpy
 from pathlib import Path
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
+from lesson_pages import SIGNS, put_signs
 from test_book import EVERY_PAGE, LESSONS, ROOT, soup_of, violations
 from test_notebooks import headings, markdown
 
 from tools.notebooks import tags
 
-MADE = runpy.run_path(str(ROOT / "book" / "_ext" / "lesson_pages.py"))
 LEGEND = "book/how_to_use"
 
 pytestmark = pytest.mark.book
@@ -74,16 +74,20 @@ def test_no_page_has_a_mark_without_its_sign(book, page):
     assert {"Predict", "Predict.", "A warning."}.isdisjoint(bold)
     assert soup.select(".admonition.warning > .admonition-title:not(:has(.sign))") == []
     kinds = {one["class"][-1] for one in soup.select(".sign")}
-    assert kinds <= set(MADE["SIGNS"])
+    assert kinds <= set(SIGNS)
 
 
 def test_legend_explains_every_sign(book):
     shown = [one["class"][-1] for one in soup_of(book / f"{LEGEND}.html").select("td .sign")]
-    assert sorted(shown) == sorted(MADE["SIGNS"])
+    assert sorted(shown) == sorted(SIGNS)
 
 
 def test_signs_change_only_what_they_should():
-    with_signs = MADE["with_signs"]
+    def with_signs(html):
+        soup = BeautifulSoup(html, "html.parser")
+        put_signs(soup)
+        return str(soup)
+
     kept = "<h3>An extension</h3><p>a &lt; b, <strong>Cause.</strong> c</p><pre>Predict.\n</pre>"
     assert with_signs(kept) == kept
     inside = with_signs("<p>Kind failures.\n<strong>Predict</strong> the <em>cause</em>.</p>")
@@ -95,7 +99,7 @@ def test_icons_are_drawn_and_a_reader_hears_the_names(tab):
     page = tab(LEGEND)
     icon = "one => getComputedStyle(one, '::before').content"
     icons = page.locator("td .sign").evaluate_all(f"all => all.map({icon})")
-    assert len(set(icons)) == len(MADE["SIGNS"])
+    assert len(set(icons)) == len(SIGNS)
     assert page.evaluate("document.fonts.load('900 16px \"Font Awesome 6 Free\"')")
     page = tab("notebooks/07_save_and_hand_over")
     wanted = marks("notebooks/07_save_and_hand_over")

@@ -10,6 +10,8 @@ import sys
 
 import numba
 
+from tools import grammar  # noqa: F401  (before a lesson imports altair)
+
 njit = numba.njit
 
 

@@ -1,19 +1,13 @@
-"""Small repairs to each page's HTML, made while Sphinx writes it.
+"""Small repairs to each page's HTML, made when Sphinx is about to write it (lesson_pages.py).
 
 What a theme option or a template in ``_templates`` can mend is mended there, not here.
 """
 
-from typing import Any
-
 from bs4 import BeautifulSoup  # comes with the theme
-from sphinx.application import Sphinx
-from sphinx.util.typing import ExtensionMetadata
 
 
-def repair(html: str) -> str:
-    """Return the body of a page with the markup that screen readers stumble over put right."""
-    soup = BeautifulSoup(html, "html.parser")
-
+def repair(soup: BeautifulSoup) -> None:
+    """Put right, in the body of a page, the markup that screen readers stumble over."""
     # pandas heads its index column with an empty <th>; a header must say something.
     for header in soup.find_all("th"):
         if not header.get_text(strip=True) and not header.find("img"):
@@ -39,19 +33,3 @@ def repair(html: str) -> str:
             rest = soup.new_tag("span", attrs={"class": "half rest", "aria-hidden": "true"})
             rest.append(soup.new_tag("img", attrs={"src": image["src"], "alt": ""}))
             link.append(rest)
-
-    return str(soup)
-
-
-def repair_page(
-    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object
-) -> None:
-    """Repair what goes between header and footer, when Sphinx is about to write a page."""
-    if context.get("body"):
-        context["body"] = repair(context["body"])
-
-
-def setup(app: Sphinx) -> ExtensionMetadata:
-    """Connect to Sphinx."""
-    app.connect("html-page-context", repair_page)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accessible_html import repair
 from bs4 import BeautifulSoup, NavigableString, Tag  # comes with the theme
 from PIL import Image  # comes with matplotlib
 from sphinx.application import Sphinx
@@ -133,13 +134,12 @@ def explorable(spec: dict, alt: str) -> str:
 </div>"""
 
 
-def with_signs(html: str) -> str:
-    """Return the body of a page with its signs, and with names that a screen reader announces.
+def put_signs(soup: BeautifulSoup) -> None:
+    """Put into the body of a page its signs, and names that a screen reader announces.
 
     What is marked: *Predict.* and *A warning.* at the start of a paragraph, `### Exercise N · ...`,
     the word *Extension* in a heading, folds, checks and solutions, and Sphinx's own warnings.
     """
-    soup = BeautifulSoup(html, "html.parser")
 
     def sign(kind: str, text: str) -> Tag:
         span = soup.new_tag("span", attrs={"class": f"sign {kind}"})
@@ -177,7 +177,6 @@ def with_signs(html: str) -> str:
     for kind in ("answer", "solution"):
         for label in soup.select(f"details.{kind} > summary > .sd-summary-text"):
             label["class"] += ["sign", kind]
-    return str(soup)
 
 
 def box(soup: BeautifulSoup, strong: Tag, kind: str, sign: Tag) -> None:
@@ -223,9 +222,12 @@ def read_lesson(app: Sphinx, docname: str, source: list[str]) -> None:
 def write_page(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: object
 ) -> None:
-    """Put signs into what goes between header and footer, when Sphinx is about to write a page."""
+    """Mend what goes between header and footer, when Sphinx is about to write a page."""
     if context.get("body"):
-        context["body"] = with_signs(context["body"])
+        soup = BeautifulSoup(context["body"], "html.parser")
+        repair(soup)
+        put_signs(soup)
+        context["body"] = str(soup)
 
 
 def lead_to_copies(
@@ -244,4 +246,6 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("html-page-context", write_page)
     # after the theme has made these buttons, at 501
     app.connect("html-page-context", lead_to_copies, priority=600)
+    # comes with sphinx_external_toc, numbers nothing here, and does not say that it is safe
+    app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True
     return {"parallel_read_safe": True, "parallel_write_safe": True}
