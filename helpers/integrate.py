@@ -354,7 +354,7 @@ def _checked_names(backend: str, params: Mapping) -> dict[str, Any]:
         if names and names[0] in own:
             raise TypeError(
                 f"harmonize has no parameter {name!r}{meant}; "
-                f"besides its own it has: {', '.join(known)}."
+                f"to {backend} it hands on: {', '.join(known)}."
             )
         raise TypeError(
             f"{backend} {version(backend)} has no parameter {name!r}{meant}; "

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
-from bs4 import BeautifulSoup
+from test_book import soup_of
 
 from tools import front
 from tools.notebooks import LESSONS, ROOT
@@ -18,11 +18,6 @@ from tools.notebooks import LESSONS, ROOT
 pytestmark = pytest.mark.book
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 NAMES = [path.stem for path in LESSONS]
-
-
-@cache
-def soup_of(path: Path) -> BeautifulSoup:
-    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
 
 
 @cache

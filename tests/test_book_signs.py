@@ -138,10 +138,7 @@ def test_ticks_are_kept_counted_and_cleared_by_keyboard(tab):
     box.check()
     tab(LEGEND)
     assert len(done(page)) == 2
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        page.wait_for_function(f"document.documentElement.dataset.theme === '{scheme}'")
-        assert violations(page) == [], scheme
+    assert violations(page) == []
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Clear the ticks").focus()
     page.keyboard.press("Enter")
