@@ -13,8 +13,11 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import ArrayLike
 
-# What str makes of missing labels, and how tables write them.
-MISSING_WORDS = frozenset(("", "nan", "NaN", "NAN", "None", "NA", "N/A", "<NA>", "NaT", "null"))
+# What str makes of missing labels, and how tables write them.  Other cases may be labels: "none" a
+# treatment, "NAT" normal adjacent tissue.
+MISSING_WORDS = frozenset(
+    ("", "nan", "NaN", "NAN", "Nan", "None", "NA", "N/A", "n/a", "<NA>", "NaT", "null", "NULL")
+)
 # A column of numbers with more levels than the one and fewer cells a level than the other is
 # a measurement, such as n_genes.
 MANY_LEVELS, FEW_CELLS = 100, 10
@@ -101,7 +104,7 @@ def missing_words(levels: Iterable) -> list:
 
 def is_measurement(levels: ArrayLike, n_cells: int) -> bool:
     """Whether these levels are numbers, many, and each of few cells, as of ``n_genes``."""
-    numeric = pd.api.types.is_numeric_dtype(levels)
+    numeric = pd.api.types.is_numeric_dtype(getattr(levels, "categories", levels))
     return bool(numeric and len(levels) > MANY_LEVELS and n_cells < FEW_CELLS * len(levels))
 
 

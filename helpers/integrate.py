@@ -30,6 +30,7 @@ from helpers.checks import MOST, float_matrix, number, numbers, shown, small_lev
 from helpers.design import Design
 
 MIN_CELLS = 30  # harmonypy makes one soft cluster per 30 cells
+MOST_ROUNDS = 1000  # compiled code that no key interrupts: more would seem to hang
 BACKENDS = ("harmonypy", "scanpy")
 ADJUSTED = "X_pca_harmony"
 
@@ -379,7 +380,7 @@ def _checked_params(defaults: Mapping, params: Mapping, labels: pd.DataFrame) ->
                 words = f"{name}, at most one per cell,"
                 value = in_range(words, value, 1, n_cells, whole=True)
             case "max_iter_harmony" | "max_iter_kmeans":
-                value = in_range(name, value, 1, whole=True)
+                value = in_range(name, value, 1, MOST_ROUNDS, whole=True)
             case "ncores":
                 value = in_range(name, value, 0, whole=True)
             case "tau":

@@ -553,6 +553,12 @@ REFUSED = {  # the cells, what is asked, the error, what it says
         ValueError,
         "a measurement is no batch",
     ),
+    "a measurement as a category": (
+        lambda c: changed(c, lane=pd.Categorical(np.arange(600) // 2)),
+        {"batch_key": "lane"},
+        ValueError,
+        "a measurement is no batch",
+    ),
 }
 
 
@@ -729,6 +735,23 @@ def test_a_loss_of_cells_is_said_and_a_small_one_is_not(few):
     with pytest.warns(UserWarning, match="and with them all of lane: poor"):
         found = prepare(cells, batch_key="lane", **SMALLER | {"min_genes": least})
     assert "poor" not in set(found.obs["lane"])
+
+
+def test_a_batch_that_loses_more_than_the_others_is_named(few):
+    genes = few.X.getnnz(axis=1)
+    least = int(np.sort(genes)[18])
+    lost = np.flatnonzero(genes < least)  # fewer than one in twenty
+    lane = np.where(np.arange(600) % 2, "x", "y").astype(object)
+    lane[lost], lane[np.argsort(genes)[-10:]] = "poor", "poor"
+    match = f"with them {len(lost)} of the {len(lost) + 10} of lane poor"
+    with pytest.warns(UserWarning, match=match):
+        prepare(changed(few, lane=lane), batch_key="lane", **SMALLER | {"min_genes": least})
+    with warnings.catch_warnings():  # all alike
+        warnings.filterwarnings("error", message=".*with them")
+        rows = np.argsort(genes)
+        lane[rows] = np.tile(["x", "y"], 300)
+        least = int(np.quantile(genes, 0.3))
+        prepare(changed(few, lane=lane), batch_key="lane", **SMALLER | {"min_genes": least})
 
 
 def test_tiny_batches_have_no_say_in_the_genes_and_are_named(few):
