@@ -391,7 +391,7 @@ MISTAKES = {
         cells,
         {"max_iter_harmony": 0},
         ValueError,
-        "whole number, from 1 to 1000, not 0",
+        "whole number from 1 to 1000, not 0",
     ),
     "negative rounds": (cells, {"max_iter_harmony": -1}, ValueError, "from 1 to 1000, not -1"),
     "half a round": (cells, {"max_iter_harmony": 2.5}, ValueError, "from 1 to 1000, not 2.5"),
