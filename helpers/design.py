@@ -66,7 +66,7 @@ class Design:
         For each pair of batch and biology the cross-table of samples, if asked for.
     small, single
         Levels with fewer than ``min_cells`` cells, and levels of biology with a single sample,
-        as ``variable=level``.
+        as ``variable=level``. Where there is one sample in all, ``single`` names the sample.
     verdict, advice
         The worst verdict among the pairs of batch and biology (None without biology), and what
         to do.
@@ -155,7 +155,8 @@ def check(
         ``obs`` is no table, or a column is named by what is no name.
     ValueError
         No batch is named, ``min_cells`` is no number from 1 on, or a column is refused by
-        :func:`helpers.checks.string_labels` (such as missing labels, or one level only).
+        :func:`helpers.checks.string_labels` (such as missing labels, or one level only;
+        ``sample`` may have one).
 
     References
     ----------
@@ -169,7 +170,15 @@ def check(
         raise ValueError("Name at least one batch column.")
     if (least := number(min_cells)) is None or not 1 <= least < np.inf:
         raise ValueError(f"min_cells must be at least 1, not {shown(min_cells)}.")
-    labels = {name: string_labels(obs, name) for name in dict.fromkeys(batches + biologies)}
+    labels = {name: string_labels(obs, name) for name in batches}
+    for name in biologies:
+        if name not in labels:
+            labels[name] = string_labels(obs, name, one_level=True)
+        if len(found := labels[name].cat.categories) == 1:
+            raise ValueError(
+                f"obs[{name!r}] has one level only ({found[0]!r}), so no difference in it can be "
+                "lost or confounded: leave it out of biology."
+            )
     mixed = list(product(batches, biologies))
     counts, rows, inverted = {}, {}, False
     for first, second in mixed + list(combinations(batches, 2)):
@@ -186,11 +195,13 @@ def check(
 
     samples, single = {}, levels[:0]
     if sample is not None:
-        units = string_labels(obs, sample)
+        units = string_labels(obs, sample, one_level=True)
         levels["samples"] = np.concatenate(
             [_count_samples([values], units, min_cells) for values in labels.values()]
         )
         single = levels[levels["variable"].isin(biologies) & (levels["samples"] == 1)]
+        if units.nunique() == 1:
+            single = pd.DataFrame({"variable": [sample], "level": [units[0]]})
         for first, second in mixed:
             found = _count_samples([labels[first], labels[second]], units, min_cells)
             samples[first, second] = found.unstack().rename_axis(index=first, columns=second)

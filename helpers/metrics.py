@@ -657,7 +657,7 @@ def silhouette_batch(X: ArrayLike, *, batch: ArrayLike, labels: ArrayLike) -> fl
 
     Raises
     ------
-    ValueError : unusable input, or no type has cells of two batches.
+    ValueError : unusable input, or no type has cells of two batches, two of them of the same.
 
     References
     ----------
@@ -668,12 +668,18 @@ def silhouette_batch(X: ArrayLike, *, batch: ArrayLike, labels: ArrayLike) -> fl
     batch = label_codes(batch, len(X), "batch")
     labels = label_codes(labels, len(X), "labels", one_level=True)
     each = [labels == label for label in range(labels.max() + 1)]
-    each = [rows for rows in each if 1 < len(np.unique(batch[rows])) < rows.sum()]
+    each = [rows for rows in each if len(np.unique(batch[rows])) > 1]
+    if not each:
+        raise ValueError("No label has cells of two batches, so their overlap is not defined.")
+    each = [rows for rows in each if len(np.unique(batch[rows])) < rows.sum()]
+    if not each:
+        raise ValueError(
+            "Labels with cells of several batches have one cell of each, and a silhouette needs "
+            "two of a batch: ask more cells, merge small batches or labels, or leave label_key out."
+        )
     sizes = [rows.sum() for rows in each]
     say_slow(sizes, sizes)
     means = [1 - np.abs(_silhouettes(X[rows], batch[rows])).mean() for rows in each]
-    if not means:
-        raise ValueError("No label has cells of two batches, so their overlap is not defined.")
     return float(np.mean(means))
 
 

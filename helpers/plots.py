@@ -44,7 +44,7 @@ MORE = [
 GREY = "#BBBBBB"
 UNNAMED = {"unassigned", "unknown"}  # drawn in grey, as missing labels are
 FEW_NUMBERS = 30  # whole numbers with no more levels are names, such as lanes or clusters
-LEGEND = 100  # entries that a legend may have
+LEGEND = 100  # entries that a legend may have, and levels of whole numbers that are names
 TINY = 10, 0.002  # cells, and share of them, below which a group gets no name on the data
 SIDES = "width", "height"
 NO_LABEL = "(no label)"
@@ -105,8 +105,9 @@ def embedding(
         in the legend, so that the picture can be read without colour. Categories of fewer than
         10 cells, or of 0.2 % of all, get none.
 
-    Whole numbers with at most 30 levels are categories, others a colour bar. The figure grows
-    with its legend.
+    Whole numbers with at most 100 levels are categories, unless they have more than 30 and fewer
+    than two cells each, as counts have; other numbers get a colour bar. The figure grows with its
+    legend.
 
     Raises
     ------
@@ -242,16 +243,34 @@ def _values(adata: ad.AnnData, color: str) -> pd.Series:
     values = adata.obs[color]
     if values.ndim > 1:
         raise ValueError(f"adata.obs has several columns {color!r}: rename all but one of them.")
-    whole = pd.api.types.is_integer_dtype(values) and values.nunique() <= FEW_NUMBERS
-    truth = pd.api.types.is_bool_dtype(values)
-    if pd.api.types.is_numeric_dtype(values) and not (whole or truth):
+    if pd.api.types.is_float_dtype(values):
+        values = values.astype(float)  # pandas makes no categories of half precision
+    if pd.api.types.is_numeric_dtype(values) and not _are_names(values):
         return pd.Series(values.astype(float))
     named = pd.Series(values.astype("category").array).cat.remove_unused_categories()
+    # Whole numbers of which one is missing are floats to pandas: lane 1.0 is lane 1.
+    if pd.api.types.is_float_dtype(named.cat.categories) and _whole(named.cat.categories):
+        named = named.cat.rename_categories([int(level) for level in named.cat.categories])
     if len(named.cat.categories) > LEGEND:
         raise ValueError(
             f"{color!r} has {len(named.cat.categories):,} categories, more than a legend holds."
         )
     return named.cat.add_categories(NO_LABEL).fillna(NO_LABEL) if named.isna().any() else named
+
+
+def _are_names(values: pd.Series) -> bool:
+    """Whether numbers are names, such as lanes, and no measurement."""
+    if pd.api.types.is_bool_dtype(values):
+        return True
+    given = values.dropna()
+    n_levels = given.nunique()
+    # Few cells may have few counts, but hardly two alike.
+    shared = n_levels <= FEW_NUMBERS or len(given) >= 2 * n_levels
+    return shared and n_levels <= LEGEND and _whole(given)
+
+
+def _whole(numbers: pd.Series | pd.Index) -> bool:
+    return bool(np.isfinite(numbers).all() and (numbers % 1 == 0).all())
 
 
 def _unnamed(name: object) -> bool:

@@ -283,6 +283,32 @@ def test_samples_are_counted():
     assert "sample" not in str(plain)
 
 
+@pytest.mark.parametrize("biology", ["condition", None])
+def test_one_sample_in_all_is_no_replicate_and_no_error(biology):
+    table = CROSSED.assign(donor="d1")
+    design = check(table, batch="lane", biology=biology, sample="donor")
+    assert design.single == ("donor=d1",)
+    assert "One sample only, and its cells are no replicates: donor=d1." in str(design)
+    assert set(design.levels["samples"]) == {1}
+    assert design.verdict == ("crossed" if biology else None)
+    table.loc[0, "donor"] = None
+    with pytest.raises(ValueError, match="no label for 1 of 200 cells"):
+        check(table, batch="lane", biology=biology, sample="donor")
+
+
+def test_biology_of_one_level_has_nothing_to_lose():
+    table = CROSSED.assign(tissue="blood")
+    match = r"^obs\['tissue'\] has one level only \('blood'\), so no difference in it can be lost"
+    for biology in ["tissue", ["condition", "tissue"]]:
+        with pytest.raises(ValueError, match=match) as caught:
+            check(table, batch="lane", biology=biology)
+        assert str(caught.value).endswith("leave it out of biology.")
+    with pytest.raises(ValueError, match="there is nothing to correct"):
+        check(table, batch="tissue", biology="condition")
+    with pytest.raises(ValueError, match="there is nothing to correct"):
+        check(table, batch="tissue", biology="tissue")
+
+
 def test_without_biology_there_is_no_verdict():
     table = CROSSED.assign(run=np.tile(["r1", "r2"], 100))
     design = check(table, batch="lane")

@@ -537,6 +537,25 @@ def test_other_errors():
         metrics.nmi([None, *types[1:]], types)
 
 
+ONE_EACH = "one cell of each, and a silhouette needs two of a batch: ask more cells, merge small"
+
+
+def test_one_cell_per_batch_is_named_as_the_cause():
+    """Each type has cells of every batch, so it would be false to say that none has two."""
+    X, types = GOOD[0][:90], np.repeat(["B", "NK", "T"], 30)
+    batch = np.tile(np.arange(30), 3).astype(str)
+    for rows in [slice(None), [0, 1, 2, 30, 31, 32, 60, 61, 62]]:
+        with pytest.raises(ValueError, match=ONE_EACH) as error:
+            metrics.silhouette_batch(X[rows], batch=batch[rows], labels=types[rows])
+        assert "No label" not in str(error.value)
+    with pytest.raises(ValueError, match=ONE_EACH):
+        metrics.score(as_adata(X, types, batch), use_rep="X_pca", **KEYS)
+    # What the sentence proposes helps.
+    assert len(metrics.score(as_adata(X, types, batch), batch_key="batch", use_rep="X_pca")) == 3
+    merged = np.where(batch < "2", "first", "second")
+    assert len(metrics.score(as_adata(X, types, merged), use_rep="X_pca", **KEYS)) > 3
+
+
 def test_score_names_what_is_not_there_and_what_is():
     adata = as_adata(*GOOD)
     with pytest.raises(KeyError, match=r"no 'X_umap'; it has \['X_pca'\]"):

@@ -124,6 +124,11 @@ KINDS = {  # a column, and whether it is names
     "unsigned": ((np.arange(200) % 3).astype("u1"), True),
     "masked": (pd.array(np.arange(200) % 3, dtype="Int64"), True),
     "truth": (np.arange(200) % 2 > 0, True),
+    "forty lanes": (np.arange(200) % 40, True),
+    "a hundred lanes": (np.arange(200) % 100, True),
+    "more than a legend holds": (np.arange(200) % 101, False),
+    "half numbers": (np.arange(200) % 3 / 2, False),
+    "infinite": (np.where(np.arange(200) % 3, 1, np.inf), False),
     "text": (["a", "b"] * 100, True),
     "counts of genes": (np.arange(200) * 7, False),
     "fractions": (np.linspace(0, 1, 200), False),
@@ -140,6 +145,27 @@ def test_whole_numbers_of_few_levels_are_names(adata, kind):
     if names:
         labels = [text.get_text() for text in ax.get_legend().get_texts()]
         assert labels == [str(level) for level in sorted(adata.obs["lane"].unique())]
+
+
+@pytest.mark.parametrize("kind", [int, float])
+def test_counts_of_few_cells_are_no_names(adata, kind):
+    adata.obs["n_genes"] = (500 + 7 * np.arange(200)).astype(kind)
+    ax, *bar = plots.embedding(adata[:60], "n_genes").axes
+    assert bar
+    assert ax.get_legend() is None
+
+
+@pytest.mark.parametrize("kind", ["f2", "f4", "f8", "Float64", "Int64", "category", object])
+@pytest.mark.parametrize("n", [3, 40])
+def test_lanes_of_which_one_is_missing_are_still_whole(adata, n, kind):
+    lanes = pd.Series(1.0 + np.arange(200) % n, index=adata.obs_names)
+    adata.obs["lane"] = lanes.mask(np.arange(200) == 0).astype(kind)
+    ax, *bar = plots.embedding(adata, "lane").axes
+    assert not bar
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == [*(str(lane) for lane in range(1, n + 1)), "(no label)"]
+    grey = (ax.collections[0].get_facecolors() == to_rgba(plots.GREY)).all(axis=1).sum()
+    assert grey == 1
 
 
 def test_cells_without_a_label_are_drawn_in_grey_and_not_named(adata):
