@@ -35,6 +35,16 @@ KEYS: dict[str, Any] = {
     "15.1": 2 * 2e6 * 2500 * 8 / 1e9,
 }
 
+# What a check says to wrong choices; in its own cell, their letters would tell the right ones.
+HINTS: dict[str, dict[str, str]] = {
+    "04.4": {
+        "b": "the rise is small, measured by how far the controls lie apart",
+        "d": "look at biology kept",
+        "e": "it sees only the common shift",
+        "f": "26 cells and 90 neighbours: most of the neighbours are other types",
+    },
+}
+
 
 class UnsuitableError(ValueError):
     """The answer is not of the kind that the check wants."""

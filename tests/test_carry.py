@@ -6,6 +6,7 @@ import nbformat
 import pytest
 
 from tools import carry
+from tools.notebooks import LESSONS
 
 EMBEDDED = ["embedded, scaled", "embedded, unscaled"]
 
@@ -43,19 +44,22 @@ def test_many_claims_carry_and_some_do_not(found):
     assert table.notna().sum(axis=1).min() >= 3  # each claim applies to three data settings or more
 
 
+def cells_of(lesson: str) -> list[nbformat.NotebookNode]:
+    """The cells of a lesson, named by its two digits."""
+    (path,) = [path for path in LESSONS if path.name.startswith(f"{lesson}_")]
+    return nbformat.read(path, as_version=4).cells
+
+
 @pytest.mark.parametrize("claim", carry.CLAIMS, ids=lambda c: c.name)
 def test_sentence_stands_in_its_lesson(claim):
-    (path,) = (carry.ROOT / "notebooks").glob(f"{claim.lesson}_*.ipynb")
-    cells = nbformat.read(path, as_version=4).cells
+    cells = cells_of(claim.lesson)
     prose = " ".join(c.source for c in cells if c.cell_type == "markdown")
     assert claim.sentence.rstrip(".") in re.sub(r"\s+", " ", prose)
 
 
 def beyond(lesson: str) -> list[str]:
     """The bullets of a lesson's *Beyond these cells*, each a claim of the registry."""
-    (path,) = (carry.ROOT / "notebooks").glob(f"{lesson}_*.ipynb")
-    cells = nbformat.read(path, as_version=4).cells
-    found = [c.source.split("**Beyond these cells.**")[1:] for c in cells]
+    found = [c.source.split("**Beyond these cells.**")[1:] for c in cells_of(lesson)]
     return [
         line for (text,) in filter(None, found) for line in text.splitlines() if line[:1] == "-"
     ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import nbformat
 import pytest
 import yaml
+from test_environment import tracked
 
 from tools import front
 from tools.notebooks import LESSONS, ROOT
@@ -112,8 +113,9 @@ def test_one_place_names_the_repository():
     repository = ADDRESS.partition("github.com/")[2]
     spelled = [
         path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "book").rglob("*")
-        if path.suffix in {".md", ".yml", ".py", ".html", ".js", ".css", ".svg", ".j2"}
+        for path in tracked()
+        if path.is_relative_to(ROOT / "book")
+        and path.suffix in {".md", ".yml", ".py", ".html", ".js", ".css", ".svg", ".j2"}
         and f"github.com/{repository}" in path.read_text(encoding="utf-8")
     ]
     assert spelled == []

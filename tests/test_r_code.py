@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from docutils import nodes
+from test_environment import tracked
 
 from tools.notebooks import LESSONS, ROOT
 
@@ -58,8 +59,12 @@ def fences(text: str) -> list[str]:
 def pieces() -> dict[str, str]:
     """Where -> R code."""
     found = {}
-    pages = [*ROOT.glob("*.md"), *ROOT.glob("book/*.md"), *ROOT.glob("data/*.md")]
-    for path in pages:
+    places = {ROOT, ROOT / "book", ROOT / "data"}
+    for path in tracked():
+        if path.suffix == ".R":
+            found[path.name] = path.read_text(encoding="utf-8")
+        if path.suffix != ".md" or path.parent not in places:
+            continue
         for number, text in enumerate(fences(path.read_text(encoding="utf-8"))):
             found[f"{path.name} {number}"] = text
     for path in LESSONS:
@@ -69,8 +74,6 @@ def pieces() -> dict[str, str]:
                 texts = [cell.source.split("\n", 1)[1]]
             for number, text in enumerate(texts):
                 found[f"{path.stem} {cell.id} {number}"] = text
-    for path in (ROOT / "tools").rglob("*.R"):
-        found[path.name] = path.read_text(encoding="utf-8")
     return found
 
 

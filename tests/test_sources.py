@@ -1,21 +1,67 @@
 """What our sources name is there, and a checksum of what a function does sees what it calls."""
 
+import ast
 import re
 
+import nbformat
 import pytest
+from test_environment import tracked
 
+from helpers import practice
 from tools import carry, fingerprint
+from tools.notebooks import LESSONS, tags
 from tools.pages import ROOT
 
-SOURCES = sorted(p for d in ("helpers", "tools", "tests") for p in (ROOT / d).rglob("*.py"))
 FOLDERS, KINDS = "book|data|helpers|notebooks|tests|tools", "csv|h5ad|ipynb|json|md|py|yml"
 FILE = re.compile(rf"(?<![\w/.-])(?:{FOLDERS})/[\w./-]*\w\.(?:{KINDS})\b")
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_files_that_a_source_names_are_there(path):
-    named = set(FILE.findall(path.read_text(encoding="utf-8")))
-    assert not {name for name in named if "NN_" not in name and not (ROOT / name).exists()}
+# a source folder, or a variable in its place, is searched for whatever lies in it
+SEARCHED = re.compile(
+    r'ROOT(?: / (?:"(?:book|data|helpers|notebooks|tests|tools)"|\w+))?\)?\.(?:r?glob|iterdir)\('
+)
+
+
+def sources(*folders):
+    """The Python files of the repository in these folders, with their texts."""
+    for path in tracked():
+        if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in folders:
+            yield path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
+
+
+def test_files_that_a_source_names_are_there():
+    gone = {
+        (source, name)
+        for source, text in sources("helpers", "tools", "tests")
+        for name in FILE.findall(text)
+        if "NN_" not in name and not (ROOT / name).exists()
+    }
+    assert not gone
+
+
+def test_no_test_fails_for_a_file_that_merely_lies_about():
+    """Such as JupyterLab's duplicate of a lesson: tests ask _toc.yml or Git what is ours."""
+    assert SEARCHED.search('(ROOT / "notebooks").glob("05_*.ipynb")')
+    assert SEARCHED.search("(carry.ROOT / folder).rglob(")
+    assert not SEARCHED.search('(ROOT / "_build" / "executed").glob("*.ipynb")')
+    own = "tests/test_sources.py"  # the lines above
+    assert [name for name, text in sources("tests") if SEARCHED.search(text)] == [own]
+
+
+def test_a_check_does_not_tell_which_choices_are_right():
+    """Where an answer is some of several letters, its check names none of these letters."""
+    chosen = {number for number, key in practice.KEYS.items() if isinstance(key, set)}
+    seen = set()
+    for path in LESSONS:
+        for cell in nbformat.read(path, as_version=4).cells:
+            for number in chosen:
+                if "check" in tags(cell) and f'KEYS["{number}"]' in cell.source:
+                    seen.add(number)
+                    words = [
+                        n.value for n in ast.walk(ast.parse(cell.source)) if hasattr(n, "value")
+                    ]
+                    assert not [word for word in words if re.fullmatch(r"[a-z]", f"{word}")], number
+    assert seen == chosen
 
 
 # --- tools/fingerprint.py ---------------------------------------------------------------------
