@@ -73,8 +73,9 @@ my:  ## copy the lessons without solutions to my/, where git leaves your work al
 	    test -e my/$${file##*/} || sed 's#](\.\./\.\./#](../#g' $$file > my/$${file##*/} || exit 1; done
 	@echo "Your copies are in my/; what was there already is as you left it."
 
-lab: $(LAB)  ## open JupyterLab on the lessons (ARGS=... goes to JupyterLab)
-	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks $(ARGS)
+# the lessons themselves, for an author, are one folder up from there, in notebooks/
+lab: $(LAB) my  ## open JupyterLab on your copies in my/ (ARGS=... goes to JupyterLab)
+	$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/my $(ARGS)
 
 lessons: $(READY)  ## execute and check every lesson that changed, two at a time
 	@$(if $(STALE),rm -f $(STALE))
@@ -193,7 +194,7 @@ test ! -e $(FOR) || test "$$($(PYTHON) -c '$(SYSTEM)')" = "$$(cat $(FOR))" || { 
     echo "The packages in wheels/ are for $$(cat $(FOR)), and '$(PYTHON)' is $$($(PYTHON) -c '$(SYSTEM)'):" \
          "name that Python, as in 'make check PYTHON=python3.12', or delete wheels/ to use a network." >&2; exit 1; }; \
 $(if $(OTHER),echo "The environment in .venv is of another Python than '$(PYTHON)': it is made anew."; )\
-echo "Setting up .venv, once: some 200 packages. This takes a minute or more and says little ..."; \
+echo "Setting up .venv, once: some $(if $(filter requirements-lab.lock,$(1)),170,230) packages. This takes a minute or more and says little ..."; \
 set -e; \
 $(PYTHON) -m venv --clear .venv; \
 awk '/^uv==/ { on = 1 } on { print } on && !/\\$$/ { exit }' $(1) > .venv/uv.txt; \

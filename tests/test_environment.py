@@ -36,11 +36,15 @@ PLACES = ["/" + place + "/" for place in ("root", "home", "Users", "tmp", "work"
 
 
 def tracked() -> list[Path]:
-    """List the files of the repository; what merely lies about is nobody's business."""
+    """List the files of the repository; what merely lies about is nobody's business.
+
+    A test that is collected from them is skipped with its whole file where there is no Git.
+    """
     command = ["git", "ls-files", "-z"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
-        pytest.skip("not a git repository: an unpacked ZIP does not say which files are its own")
+        why = "not a git repository: an unpacked ZIP does not say which files are its own"
+        pytest.skip(why, allow_module_level=True)
     names = listed.stdout.split("\0")
     return [ROOT / name for name in names if name and (ROOT / name).is_file()]
 
@@ -144,14 +148,23 @@ def test_every_lesson_is_in_the_book() -> None:
     assert files == {path.name for path in LESSONS}
 
 
+def tools_by_name() -> dict[str, str]:
+    """The texts of the Python files in tools/, each by its path in that folder."""
+    folder = ROOT / "tools"
+    return {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        for path in tracked()
+        if path.is_relative_to(folder) and path.suffix == ".py"
+    }
+
+
 def written_whole() -> set[str]:
     """What one command writes from top to bottom; pages with marked parts are not among them."""
     names = {path.relative_to(ROOT).as_posix() for path in tracked()}
     whole = {name for name in names if name.startswith("data/")} - {"data/README.md"}
     whole |= {name for name in names if re.fullmatch(r"notebooks/exercises/.*\.ipynb", name)}
     whole |= {"environment.yml", FULL, LAB}
-    for tool in (ROOT / "tools").rglob("*.py"):
-        text = tool.read_text(encoding="utf-8")
+    for text in tools_by_name().values():
         if not re.search(r"^from tools\.pages import .*\bfill\b", text, re.MULTILINE):
             places = re.findall(r'^(\w+) = ROOT / "book" / "(.*)"', text, re.MULTILINE)
             whole |= {f"book/{name}" for place, name in places if f"{place}.write_text" in text}
@@ -199,6 +212,21 @@ def test_another_python_makes_the_environment_anew(tmp_path, beside: str, anew: 
     assert ("-m venv --clear .venv" in said) == anew
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+@pytest.mark.parametrize(("target", "lock"), [("lab", LAB), ("installed", FULL)])
+def test_make_says_how_many_packages_it_is_about_to_install(tmp_path, target, lock) -> None:
+    for name in ("Makefile", "_toc.yml", LAB, FULL):
+        shutil.copy(ROOT / name, tmp_path)
+    settings = {name: os.environ[name] for name in os.environ if not name.startswith("MAKE")}
+    command = ["make", "-n", f".venv/{target}", f"PYTHON={sys.executable}"]
+    said = subprocess.run(
+        command, cwd=tmp_path, env=settings, capture_output=True, text=True, check=True
+    ).stdout
+    (about,) = re.findall(r"Setting up \.venv, once: some (\d+) packages", said)
+    for python in PYTHONS:
+        assert abs(len(locked_versions(python, lock)) - int(about)) <= 10
+
+
 def test_a_throw_away_environment_is_made_in_one_place(tmp_path, monkeypatch) -> None:
     """By uv, else by pip, and a failure says which step and why."""
     failing, asked = set(), []
@@ -220,8 +248,8 @@ def test_a_throw_away_environment_is_made_in_one_place(tmp_path, monkeypatch) ->
     failing.add("venv")
     with pytest.raises(RuntimeError, match=r"^Environment: venv failed$"):
         throw_away(tmp_path, ["numpy"])
-    texts = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "tools").rglob("*.py")}
-    makers = [name for name, text in texts.items() if re.search(r'"venv"|\bvenv\.', text)]
+    texts = tools_by_name().items()
+    makers = [name for name, text in texts if re.search(r'"venv"|\bvenv\.', text)]
     assert makers == ["environment.py"]
 
 

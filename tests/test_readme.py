@@ -39,10 +39,32 @@ def lines(name: str, number: int) -> str:
 
 def test_a_windows_reader_meets_wsl_before_any_command() -> None:
     """harmonypy 2 has no build for native Windows, with conda either."""
+    for name in ("book/install.md", "SKILL.md"):
+        before = (ROOT / name).read_text(encoding="utf-8").split("pip install")[0]
+        assert "On Windows" in before, name
+        assert "WSL" in before, name
     assert "WSL" in lines("README.md", 10)
     assert "WSL" in lines("environment.yml", 5)
     text = (ROOT / "book" / "how_to_use.md").read_text(encoding="utf-8")
     assert "WSL" in text.split("`make ")[0]
+
+
+def test_a_learners_work_goes_to_a_folder_that_git_leaves_alone() -> None:
+    """Whoever follows the README works in my/, so that no `git pull` meets what she wrote."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (needs, does) = re.findall(r"^lab: ([^#]*?) *##.*\n\t(.*)$", makefile, re.MULTILINE)[0]
+    assert needs.split()[-1] == "my", "`make lab` makes the copies first"
+    assert "default_url=/lab/tree/my " in does
+    assert "/my/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = text.split("```sh\n")[1].split("```")[0]
+    (line,) = re.findall(r"^make lab .*", block, re.MULTILINE)
+    assert "my/" in line
+    alone = (ROOT / "book" / "how_to_use.md").read_text(encoding="utf-8").split("**In a work")[0]
+    assert "run `make lab`" in alone
+    assert "`my/`" in alone
+    folder = (ROOT / "notebooks" / "exercises" / "README.md").read_text(encoding="utf-8")
+    assert "Do not work in this folder" in folder
 
 
 def test_the_table_of_systems_says_what_becomes_of_an_intel_mac() -> None:
