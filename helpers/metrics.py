@@ -99,8 +99,8 @@ def say_slow(asked: ArrayLike, among: ArrayLike) -> None:
     if n_asked > EXACT and pairs > EXACT**2:
         warnings.warn(
             f"{n_asked:,} cells are compared in {pairs / 1e9:.1f} billion pairs, and these grow "
-            "with the square of the cells: use score, which asks fewer, or a subset drawn with "
-            "sample_cells.",
+            "with the square of the cells: use score, which asks fewer, or ask some with "
+            "queries=sample_cells(...) where a function takes queries.",
             stacklevel=3,
         )
 

@@ -171,9 +171,15 @@ def numbered(cells):
     return adata, {"sample": "state"}
 
 
+def one_sample(cells):
+    adata = cells.copy()
+    adata.obs["donor"] = "d1"
+    return adata, {"sample": "donor"}
+
+
 SITUATIONS = [
     in_layer, in_raw, base_2, logs_in_raw, dense_logs, embedding_alone, basis_beside_counts,
-    some_labels, other_settings, numbered,
+    some_labels, other_settings, numbered, one_sample,
 ]  # fmt: skip
 
 
@@ -186,6 +192,11 @@ def test_lines_of_python_give_the_numbers(cells, situation):
     values = executed(found, adata)
     same(adata, before)  # nor do the lines change what the reader has
     agree(found, values)
+
+
+def test_one_sample_is_said(cells):
+    adata, options = one_sample(cells)
+    assert "One sample only" in str(run(adata, **options)["design"])
 
 
 def test_lines_of_python_of_a_sample(cells, monkeypatch):

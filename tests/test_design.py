@@ -335,7 +335,9 @@ def test_what_is_printed_is_short():
     assert max(map(len, text.split("\n"))) <= 88
 
 
-@pytest.mark.parametrize("words", [["nan"], ["None", "NA"], ["", " "], ["<NA>", "NaT", "NaN"]])
+@pytest.mark.parametrize(
+    "words", [["nan"], ["None", "NA"], ["", " "], ["<NA>", "NaT", "NaN"], ["n/a", "NULL"]]
+)
 def test_words_for_missing_labels_are_missing(words):
     obs = CROSSED.copy()
     obs.loc[: len(words) - 1, "lane"] = words

@@ -748,7 +748,7 @@ def test_score_of_many_cells_is_near_the_exact_one_and_says_its_error(many):
     X, lane, types = many.obsm["X"], many.obs["lane"], many.obs["type"]
     typed = (types != "unassigned").to_numpy()
     with pytest.warns(
-        UserWarning, match="60,000 cells are compared in 3.6 billion .* use score, which asks"
+        UserWarning, match="60,000 cells are compared in 3.6 billion .* queries=sample_cells"
     ):
         exact = float(np.median(metrics.lisi(X, lane)))
     low, high = sampled["iLISI"]

@@ -140,7 +140,7 @@ def _variables(
             )
     found = {name: string_labels(obs, name) for name in [batch, *keep]}
     if sample is not None:
-        found[sample] = string_labels(obs, sample)
+        found[sample] = string_labels(obs, sample, one_level=True)
     if label is not None:
         if label in obs and getattr(obs[label], "ndim", 1) == 1:
             values = obs[label].astype(object).where(obs[label].notna(), UNNAMED).astype(str)
