@@ -42,7 +42,7 @@ In a terminal, in the folder into which you unpacked this file:
     make lab
 
 The second line sets up .venv from wheels/, asks no package index, and ends with "Ready".
-The third opens JupyterLab on the lessons; before it, `make my` copies them without solutions.
+The third copies the lessons without solutions to my/, and opens JupyterLab there.
 {book}
 Two sections of lesson 10 and two cells of lesson 14 need files that are not in here:
 data/README.md says which, and how HARMONY_COURSE_DATA names a folder that holds them.
