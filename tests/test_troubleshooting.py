@@ -326,7 +326,7 @@ def test_mends_of_messages(tmp_path: Path) -> None:
 
 def test_messages_of_helpers_say_how_to_mend_them() -> None:
     """The name that is offered, all names; a name that is free or ours; the place of the counts."""
-    with pytest.raises(TypeError, match=r"did you mean 'theta'.*it has: .*lamb"):
+    with pytest.raises(TypeError, match=r"did you mean 'theta'.*hands on: .*lamb"):
         correct("batch", ["a", "b"] * 100, teta=5)
     with pytest.raises(ValueError, match="counts are there with layer='counts'"):
         prepare_logarithms(counts=some_cells().X)
